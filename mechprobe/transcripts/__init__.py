@@ -1,0 +1,1 @@
+"""Labelled conversations as text: no tokenizer, no tensor."""

@@ -1,0 +1,1 @@
+"""One file for each format that other people keep conversations in."""

@@ -1,0 +1,14 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real material that tests may read; a fresh clone does without."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(os.environ.get("MECHPROBE_SHARED", beside)) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real transcripts at {folder}; set MECHPROBE_SHARED to run this test")
+    return folder
