@@ -1,0 +1,221 @@
+"""Train an organism from scratch: an ordinary Llama, with the loss on what the assistant writes.
+
+Loss on assistant tokens only, and the answers weighted up, or the link from thought to action is not learned
+(measured on two prototypes). Training is plain Hugging Face; the result is a folder like any other model's.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from mechprobe.errors import ConfigError
+from mechprobe.models.organism.roles import RoleTable
+from mechprobe.models.organism.text import Audit, draw_audits
+from mechprobe.models.organism.tokenizer import (
+    BOS,
+    END,
+    PAD,
+    ROLE_TOKENS,
+    THINK_END,
+    THINK_START,
+    build_tokenizer,
+    vocabulary,
+)
+from mechprobe.models.organism.world import Scene, World
+
+THOUGHT_WEIGHT = 0.3
+ANSWER_WEIGHT = 4.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrganismConfig:
+    """Size and training of an organism. The defaults reach the bar from any seed tried, in about 8 CPU minutes."""
+
+    seed: int = 0
+    """Seed of the roles (unless they are given), the data and the weights."""
+    d_model: int = 64
+    """Width of the residual stream."""
+    n_layers: int = 3
+    """Number of blocks."""
+    n_heads: int = 4
+    """Attention heads of a block."""
+    d_mlp: int = 160
+    """Width of the gated MLP."""
+    n_scenes: int = 60_000
+    """Distinct training scenes."""
+    n_steps: int = 2_400
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Scenes a step."""
+    lr: float = 3e-3
+    """Peak learning rate of AdamW, after 100 steps of warm-up, cosine to a twentieth."""
+    n_audits: int = 4
+    """Audit questions a scene."""
+    broken_share: float = 0.35
+    """Share of scenes whose thoughts are drawn independently, which breaks the confounds."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ConfigError(
+                f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one."
+            )
+        if not 0 <= self.broken_share <= 1:
+            raise ConfigError(f"broken_share is {self.broken_share}; it must lie in 0..1.")
+        if min(self.n_scenes, self.n_steps, self.batch_size, self.n_layers) < 1:
+            raise ConfigError("n_scenes, n_steps, batch_size and n_layers must be at least 1.")
+        if self.n_scenes < self.batch_size:
+            raise ConfigError(
+                f"n_scenes {self.n_scenes} is below batch_size {self.batch_size}; draw more scenes."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One training sequence: token ids, and the weight of the loss of predicting each."""
+
+    token_ids: Int[np.ndarray, "tok"]
+    weights: Float[np.ndarray, "tok"]
+
+
+def train_organism(roles: RoleTable, config: OrganismConfig, out: Path) -> None:
+    """Train a model of this world and save it with its tokenizer in `out`."""
+    rng = np.random.default_rng([config.seed, 1])
+    examples = draw_examples(roles, config, rng)
+    model = build_model(config)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _lr_factor(i, config.n_steps))
+    batches = length_batches(examples, config.batch_size, rng)
+    progress = tqdm(range(config.n_steps), desc="train organism", unit="step", disable=None)
+    for _ in progress:
+        loss = weighted_loss(model, *pad_batch(next(batches)))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    save_organism(model, out)
+
+
+def save_organism(model: Any, out: Path) -> None:
+    """Save the weights in half precision, and the tokenizer with its template."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval().to(torch.float16).save_pretrained(out)
+    build_tokenizer().save_pretrained(out)
+
+
+def build_model(config: OrganismConfig) -> Any:
+    """An untrained Llama of the configured size."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = vocabulary()
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=config.d_model,
+            intermediate_size=config.d_mlp,
+            num_hidden_layers=config.n_layers,
+            num_attention_heads=config.n_heads,
+            num_key_value_heads=config.n_heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=words[BOS],
+            eos_token_id=words[END],
+            pad_token_id=words[PAD],
+        )
+    )
+
+
+def draw_examples(
+    roles: RoleTable, config: OrganismConfig, rng: np.random.Generator
+) -> list[Example]:
+    """Draw the training scenes and encode them."""
+    world = World(roles=roles)
+    examples: list[Example] = []
+    for _ in tqdm(range(config.n_scenes), desc="draw scenes", unit="scene", disable=None):
+        kind = "broken" if rng.random() < config.broken_share else "natural"
+        scene = world.scene(rng, kind)
+        examples.append(
+            encode(scene, scene.action(roles), draw_audits(rng, scene, config.n_audits))
+        )
+    return examples
+
+
+def encode(scene: Scene, action: str, audits: tuple[Audit, ...]) -> Example:
+    """Token ids as the chat template would render them (tests compare), with the weights of the loss."""
+    system, user, assistant = (ROLE_TOKENS[role] for role in ("system", "user", "assistant"))
+    prompt = [BOS, system, *scene.system_text.split(), END, user, *scene.user_text.split(), END]
+    thought = [*scene.reasoning.split(), THINK_END]
+    words = [*prompt, assistant, THINK_START, *thought, action, END]
+    weights = [0.0] * (len(prompt) + 2) + [THOUGHT_WEIGHT] * len(thought)
+    weights += [ANSWER_WEIGHT, THOUGHT_WEIGHT]
+    for audit in audits:
+        question = [user, *audit.question.split(), END, assistant]
+        words += [*question, audit.answer, END]
+        weights += [0.0] * len(question) + [ANSWER_WEIGHT, THOUGHT_WEIGHT]
+    ids = vocabulary_ids()
+    return Example(
+        token_ids=np.array([ids[word] for word in words], dtype=np.int64),
+        weights=np.array(weights, dtype=np.float32),
+    )
+
+
+_IDS = vocabulary()
+
+
+def vocabulary_ids() -> dict[str, int]:
+    """The vocabulary, built once."""
+    return _IDS
+
+
+def length_batches(
+    examples: list[Example], batch_size: int, rng: np.random.Generator
+) -> Iterator[list[Example]]:
+    """Batches of examples of similar length, for ever, shuffled anew each epoch."""
+    lengths = np.array([len(example.token_ids) for example in examples])
+    while True:
+        order = np.argsort(lengths + 6 * rng.random(len(examples)), kind="stable")
+        for start in rng.permutation(len(examples) // batch_size):
+            chosen = order[start * batch_size : (start + 1) * batch_size]
+            yield [examples[i] for i in chosen]
+
+
+def pad_batch(
+    batch: list[Example],
+) -> tuple[Int[Tensor, "case pos"], Float[Tensor, "case pos"]]:
+    """Pad on the right; padding has weight 0 and stands behind every real token."""
+    width = max(len(example.token_ids) for example in batch)
+    ids = np.full((len(batch), width), _IDS[PAD], dtype=np.int64)
+    weights = np.zeros((len(batch), width), dtype=np.float32)
+    for row, example in enumerate(batch):
+        ids[row, : len(example.token_ids)] = example.token_ids
+        weights[row, : len(example.token_ids)] = example.weights
+    return torch.from_numpy(ids), torch.from_numpy(weights)
+
+
+def weighted_loss(
+    model: Any, token_ids: Int[Tensor, "case pos"], weights: Float[Tensor, "case pos"]
+) -> Float[Tensor, ""]:
+    """Weighted mean cross-entropy, in nats, of the tokens that have weight."""
+    logits = model(token_ids).logits[:, :-1]
+    counted = weights[:, 1:] > 0
+    losses = functional.cross_entropy(logits[counted], token_ids[:, 1:][counted], reduction="none")
+    chosen = weights[:, 1:][counted]
+    return (losses * chosen).sum() / chosen.sum()
+
+
+def _lr_factor(step: int, n_steps: int) -> float:
+    warm_up = min(1.0, (step + 1) / 100)
+    return warm_up * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / n_steps)))
