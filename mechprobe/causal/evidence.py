@@ -1,0 +1,191 @@
+"""From outcomes of edited runs to the figures that a verdict rests on.
+
+All indicators of a family are handled together, because Holm's correction needs every p-value of the family: the
+primary one is {necessity, sufficiency} x indicators, and the mirror strata form a second one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from mechprobe.causal.statistics import (
+    Interval,
+    bootstrap_many,
+    cluster_bootstrap,
+    empirical_p,
+    equivalence,
+    holm,
+    sign_flip_p,
+)
+from mechprobe.causal.strata import Baseline
+from mechprobe.causal.verdict import STRATA, Evidence, Stratum, StratumEffect, VerdictRule
+
+FAMILIES: tuple[tuple[Stratum, ...], ...] = (
+    ("necessity", "sufficiency"),
+    ("release", "inhibition"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DirectionReadings:
+    """All outcomes of one direction on one indicator's cases."""
+
+    indicator: str
+    direction: str
+    unedited: Baseline
+    interchanged: Float[np.ndarray, "case"]
+    patched: Float[np.ndarray, "case"]
+    """The whole activation of the partner written in."""
+    null: Float[np.ndarray, "draw case"]
+    """The same interchange along random directions."""
+    others: Float[np.ndarray, "other case"]
+    """The same interchange along the other indicators' directions; may have no rows."""
+    audit_effect: float
+    audit_ceiling: float
+    auroc: float
+    moved: float
+    is_monotone: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """How much resampling the figures get."""
+
+    n_boot: int = 2000
+    n_permutations: int = 5000
+    seed: int = 0
+    is_printed: bool = True
+    """BCa intervals and every sign-flip test; else percentile intervals and only the tests that can matter."""
+
+
+def family_evidence(
+    family: Sequence[DirectionReadings], rule: VerdictRule, effort: Effort
+) -> list[Evidence]:
+    """The evidence for each member of a family of directions, one an indicator, corrected together."""
+    effects = [_strata(readings, rule, effort) for readings in family]
+    sizes: dict[Stratum, int] = {}
+    for names in FAMILIES:
+        keys = [(i, name) for i, found in enumerate(effects) for name in names if name in found]
+        corrected = holm([effects[i][name].p_sign for i, name in keys])
+        sizes |= dict.fromkeys(names, len(keys))
+        for (i, name), p_holm in zip(keys, corrected, strict=True):
+            effects[i][name] = replace(effects[i][name], p_holm=p_holm)
+    size = max(1, sizes["necessity"])
+    return [
+        _evidence(readings, found, size)
+        for readings, found in zip(family, effects, strict=True)
+    ]
+
+
+def _strata(
+    readings: DirectionReadings, rule: VerdictRule, effort: Effort
+) -> dict[Stratum, StratumEffect]:
+    if _faults(readings) or _gaps(readings):
+        return {}
+    counts = {name: int(mask.sum()) for name, mask in readings.unedited.masks().items()}
+    return {
+        name: _stratum_effect(readings, name, rule, effort)
+        for name in STRATA
+        if counts[name] >= rule.min_items
+    }
+
+
+def _stratum_effect(
+    readings: DirectionReadings, name: Stratum, rule: VerdictRule, effort: Effort
+) -> StratumEffect:
+    unedited = readings.unedited
+    values = unedited.moved(name, readings.interchanged[None])[0]
+    clusters = unedited.clusters_of(name)
+    null = unedited.moved(name, readings.null).mean(1)
+    mean = float(values.mean())
+    can_matter = effort.is_printed or mean >= rule.min_effect
+    p_sign = (
+        sign_flip_p(values, clusters, n_permutations=effort.n_permutations, seed=effort.seed)
+        if can_matter
+        else 1.0
+    )
+    return StratumEffect(
+        n=len(values),
+        n_clusters=len(set(clusters)),
+        effect=_interval(values, clusters, effort),
+        flip_rate=float(unedited.flips(name, readings.interchanged[None]).mean()),
+        p_sign=p_sign,
+        p_holm=math.nan,
+        p_random=empirical_p(mean, null),
+        zero=equivalence(values, clusters, margin=rule.margin),
+    )
+
+
+def _interval(
+    values: Float[np.ndarray, "case"], clusters: Sequence[str], effort: Effort
+) -> Interval:
+    if effort.is_printed:
+        return cluster_bootstrap(values, clusters, n_boot=effort.n_boot, seed=effort.seed)
+    low, high = bootstrap_many(
+        values[:, None], clusters, n_boot=max(200, effort.n_boot // 10), seed=effort.seed
+    )[0]
+    return Interval(value=float(values.mean()), low=float(low), high=float(high))
+
+
+def _evidence(
+    readings: DirectionReadings, found: dict[Stratum, StratumEffect], family_size: int
+) -> Evidence:
+    unedited = readings.unedited
+    faults, gaps = _faults(readings), _gaps(readings)
+    usable = not faults and not gaps
+    shares = unedited.share_of_text_flip(readings.patched) if usable else np.zeros(0)
+    n_least = min((effect.n for effect in found.values()), default=0)
+    has_ceiling = len(shares) >= max(4, min(8, n_least))
+    return Evidence(
+        indicator=readings.indicator,
+        direction=readings.direction,
+        strata=found,
+        n_items={name: int(mask.sum()) for name, mask in unedited.masks().items()},
+        ceiling=float(shares.mean()) if has_ceiling else math.nan,
+        ceiling_effects={
+            name: float(unedited.moved(name, readings.patched[None]).mean()) for name in found
+        },
+        audit_ceiling=readings.audit_ceiling,
+        audit_effect=readings.audit_effect,
+        auroc=readings.auroc,
+        moved=readings.moved,
+        specificity=_specificity(readings, found),
+        is_monotone=readings.is_monotone,
+        family_size=family_size,
+        faults=faults,
+        gaps=gaps,
+    )
+
+
+def _specificity(readings: DirectionReadings, found: dict[Stratum, StratumEffect]) -> float:
+    """In the stratum where the direction does most: its effect minus the mean of the other indicators'."""
+    primary = [name for name in FAMILIES[0] if name in found] or list(found)
+    if not primary or not len(readings.others):
+        return math.nan
+    largest = max(primary, key=lambda name: found[name].effect.value)
+    others = readings.unedited.moved(largest, readings.others)
+    return found[largest].effect.value - float(others.mean())
+
+
+def _faults(readings: DirectionReadings) -> tuple[str, ...]:
+    runs = np.concatenate(
+        [
+            readings.unedited.base,
+            readings.unedited.other,
+            readings.interchanged,
+            readings.patched,
+        ]
+    )
+    broken = int((~np.isfinite(runs)).sum())
+    if not broken:
+        return ()
+    return (f"{broken} of {len(runs)} runs have logits that are not numbers",)
+
+
+def _gaps(readings: DirectionReadings) -> tuple[str, ...]:
+    if math.isfinite(readings.unedited.scale):
+        return ()
+    return ("the outcome is constant: all natural runs fall on the same side, so nothing can move it",)
