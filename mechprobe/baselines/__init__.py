@@ -1,0 +1,1 @@
+"""What a probe must beat: length, words, token identity, random directions, shuffled labels, other judges."""

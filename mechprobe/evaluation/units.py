@@ -1,0 +1,111 @@
+"""What is ranked: turns, transcripts, or the paper's mixture of both.
+
+The paper compares the *highest* turn of each positive transcript with *single* negative turns, so a detector
+that knows nothing scores above 0.5 (arXiv 2606.24251; the authors' code). We report that figure for comparison,
+never without its chance level, and beside the two honest ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+from mechprobe.errors import LabelError, ShapeError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Units:
+    """Scored and labelled units, with the transcript that each comes from."""
+
+    scores: Float[np.ndarray, "unit"]
+    is_positive: Bool[np.ndarray, "unit"]
+    clusters: Int[np.ndarray, "unit"]
+    """Code of the transcript (or scenario); units of one cluster are resampled together."""
+    chance: float = 0.5
+    """Expected AUROC of scores that are drawn independently of everything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Turns:
+    """The turns of a set of transcripts, with their labels."""
+
+    transcript: Int[np.ndarray, "turn"]
+    """Code of the turn's transcript."""
+    is_positive: Bool[np.ndarray, "turn"]
+    """Whether the turn itself is labelled positive."""
+    in_positive: Bool[np.ndarray, "turn"]
+    """Whether the turn's transcript is labelled positive; usually: any of its turns is."""
+
+    def __post_init__(self) -> None:
+        if not len(self.transcript) == len(self.is_positive) == len(self.in_positive):
+            raise ShapeError(
+                f"{len(self.transcript)} turns have {len(self.is_positive)} turn labels and "
+                f"{len(self.in_positive)} transcript labels; give one of each for each turn."
+            )
+        if (self.is_positive & ~self.in_positive).any():
+            raise LabelError(
+                f"{int((self.is_positive & ~self.in_positive).sum())} positive turns stand in negative "
+                "transcripts; a transcript with a positive turn is positive."
+            )
+
+
+def turn_units(scores: Num[np.ndarray, "turn"], turns: Turns) -> Units:
+    """Each turn against each turn."""
+    return Units(
+        scores=_aligned(scores, turns), is_positive=turns.is_positive, clusters=turns.transcript
+    )
+
+
+def transcript_units(scores: Num[np.ndarray, "turn"], turns: Turns) -> Units:
+    """Each transcript, scored by its highest turn, against each transcript."""
+    codes, highest, is_positive = _by_transcript(_aligned(scores, turns), turns)
+    return Units(scores=highest, is_positive=is_positive, clusters=codes)
+
+
+def mixed_units(scores: Num[np.ndarray, "turn"], turns: Turns) -> Units:
+    """The paper's units: the highest turn of each positive transcript against every negative turn."""
+    scores = _aligned(scores, turns)
+    codes, highest, in_positive = _by_transcript(scores, turns)
+    negative = ~turns.is_positive
+    n_pos = int(in_positive.sum())
+    return Units(
+        scores=np.r_[highest[in_positive], scores[negative]],
+        is_positive=np.arange(n_pos + int(negative.sum())) < n_pos,
+        clusters=np.r_[codes[in_positive], turns.transcript[negative]],
+        chance=mixed_chance(turns),
+    )
+
+
+def mixed_chance(turns: Turns) -> float:
+    """Expected mixed AUROC of independent, identically distributed turn scores; NaN without positives.
+
+    The highest of n turns beats a turn of another transcript with probability n / (n + 1), and one of its
+    own n turns with 1 - 1 / (2 n): it loses to none and ties, counting half, with itself.
+    """
+    _, first, n_turns = np.unique(turns.transcript, return_index=True, return_counts=True)
+    own_negatives = np.bincount(
+        np.unique(turns.transcript, return_inverse=True)[1], weights=~turns.is_positive
+    )
+    n_negatives = own_negatives.sum()
+    positive = turns.in_positive[first]
+    if n_negatives == 0 or not positive.any():
+        return float("nan")
+    n, own = n_turns[positive], own_negatives[positive]
+    wins = (n_negatives - own) * n / (n + 1) + own * (1 - 1 / (2 * n))
+    return float(wins.mean() / n_negatives)
+
+
+def _aligned(scores: np.ndarray, turns: Turns) -> np.ndarray:
+    if len(scores) != len(turns.transcript):
+        raise ShapeError(
+            f"{len(scores)} scores for {len(turns.transcript)} turns; give one score for each turn."
+        )
+    return scores.astype(np.float64)
+
+
+def _by_transcript(scores: np.ndarray, turns: Turns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Code, highest score and label of each transcript."""
+    codes, first, index = np.unique(turns.transcript, return_index=True, return_inverse=True)
+    highest = np.full(len(codes), -np.inf)
+    np.maximum.at(highest, index, scores)
+    return codes, highest, turns.in_positive[first]
