@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mechprobe.errors import DataError, MechprobeError
 from mechprobe.transcripts.fields import (
     as_list,
     as_object,
@@ -14,7 +13,7 @@ from mechprobe.transcripts.fields import (
     record_from_json,
     record_to_json,
 )
-from mechprobe.transcripts.lines import read_json_lines, write_json_lines
+from mechprobe.transcripts.lines import read_records, write_json_lines
 from mechprobe.transcripts.transcript import (
     LostSpan,
     Message,
@@ -32,19 +31,7 @@ def read_transcripts(path: Path) -> Iterator[Transcript]:
         DataError: a line is malformed or repeats an id; the message names the line.
         LabelError: a label does not fit its transcript; the message names the line.
     """
-    seen: dict[str, int] = {}
-    for number, value in read_json_lines(path):
-        try:
-            transcript = transcript_from_json(value)
-        except MechprobeError as error:
-            raise type(error)(f"{path}, line {number}: {error}") from error
-        if transcript.id in seen:
-            raise DataError(
-                f"{path}, line {number} repeats the id {transcript.id!r} of line "
-                f"{seen[transcript.id]}; ids must be unique."
-            )
-        seen[transcript.id] = number
-        yield transcript
+    yield from read_records(path, lambda _, value: transcript_from_json(value))
 
 
 def write_transcripts(path: Path, transcripts: Iterable[Transcript]) -> int:

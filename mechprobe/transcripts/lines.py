@@ -3,15 +3,27 @@
 import json
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-from mechprobe.errors import DataError
+from mechprobe.errors import DataError, MechprobeError
 
 _BLOCK = 1 << 20
 _ZSTD_LEVEL = 9
+
+
+class HasId(Protocol):
+    """Whatever a file holds one of in each line."""
+
+    @property
+    def id(self) -> str:
+        """What no two lines share."""
+        ...
+
+
+_Record = TypeVar("_Record", bound=HasId)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -52,6 +64,27 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
     if is_empty:
         raise DataError(f"{path} is empty; it should hold one JSON object a line.")
+
+
+def read_records(path: Path, build: Callable[[int, dict[str, Any]], _Record]) -> Iterator[_Record]:
+    """What `build` makes of each line's number and object; its errors get the path and the line.
+
+    Raises:
+        DataError: as read_json_lines, or two records have one id.
+    """
+    seen: dict[str, int] = {}
+    for number, value in read_json_lines(path):
+        try:
+            record = build(number, value)
+        except MechprobeError as error:
+            raise type(error)(f"{path}, line {number}: {error}") from error
+        if record.id in seen:
+            raise DataError(
+                f"{path}, line {number} repeats the id {record.id!r} of line {seen[record.id]}; "
+                "ids must be unique."
+            )
+        seen[record.id] = number
+        yield record
 
 
 def write_json_lines(path: Path, values: Iterable[dict[str, Any]]) -> int:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mechprobe.errors import DataError, LabelError, MechprobeError
+from mechprobe.errors import LabelError
 from mechprobe.transcripts.fields import as_list, as_object, record_from_json, record_to_json
 from mechprobe.transcripts.jsonl import transcript_from_json, transcript_to_json
-from mechprobe.transcripts.lines import read_json_lines, write_json_lines
+from mechprobe.transcripts.lines import read_records, write_json_lines
 from mechprobe.transcripts.transcript import SECTIONS, Span, Transcript, check_span
 
 Side = Literal["positive", "negative"]
@@ -92,18 +92,7 @@ def read_pairs(path: Path) -> Iterator[MatchedPair]:
         DataError: a line is malformed or repeats an id; the message names the line.
         LabelError: a pair does not match; the message names the line.
     """
-    seen: set[str] = set()
-    for number, value in read_json_lines(path):
-        try:
-            pair = pair_from_json(value)
-        except MechprobeError as error:
-            raise type(error)(f"{path}, line {number}: {error}") from error
-        if pair.id in seen:
-            raise DataError(
-                f"{path}, line {number} repeats the id {pair.id!r}; ids must be unique."
-            )
-        seen.add(pair.id)
-        yield pair
+    yield from read_records(path, lambda _, value: pair_from_json(value))
 
 
 def write_pairs(path: Path, pairs: Iterable[MatchedPair]) -> int:

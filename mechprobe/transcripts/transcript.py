@@ -13,7 +13,7 @@ from mechprobe.errors import DataError, LabelError
 
 Role = Literal["system", "user", "assistant", "tool"]
 Section = Literal["reasoning", "answer", "tool_call"]
-Match = Literal["exact", "normalised", "given"]
+Match = Literal["exact", "normalised", "other_turn", "given"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -81,7 +81,8 @@ class Span:
     present: bool = True
     """False marks a hard negative: text that looks like the indicator and must not be flagged."""
     match: Match = "given"
-    """How the labeller's quotation was found in the text."""
+    """How the labeller's quotation was found: exactly, by its words, or in another turn than named.
+    "given": the labeller named the characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +91,9 @@ class LostSpan:
 
     indicator: str
     turn: int
+    """The turn that the labeller named; 0 if none."""
     text: str
+    present: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,12 +189,19 @@ class Transcript:
             if message.role == "assistant" and message.turn == turn
         )
 
-    def indicators(self, turn: int | None = None) -> frozenset[str]:
-        """Slugs of the indicators present in a turn, or anywhere: by turn label, span or lost span."""
-        found = [slugs for at, slugs in self.turn_indicators.items() if turn in (None, at)]
+    def indicators(self, turn: int) -> frozenset[str]:
+        """Slugs of the indicators present in a turn; where the turn has no label, those of its spans."""
+        if turn in self.turn_indicators:
+            return self.turn_indicators[turn]
         spans = [(self.messages[span.message].turn, span.indicator) for span in self.present_spans]
-        spans += [(span.turn, span.indicator) for span in self.lost_spans]
-        return frozenset().union(*found, {slug for at, slug in spans if turn in (None, at)})
+        spans += [(span.turn, span.indicator) for span in self.lost_spans if span.present]
+        return frozenset(slug for at, slug in spans if at == turn)
+
+    @property
+    def all_indicators(self) -> frozenset[str]:
+        """Slugs of the indicators present anywhere."""
+        found = [self.indicators(turn) for turn in {0, *self.turns}]
+        return frozenset[str]().union(*found)
 
     @property
     def present_spans(self) -> tuple[Span, ...]:
