@@ -63,10 +63,6 @@ class RoleTable:
             self._check(role)
 
     def _check(self, role: Role) -> None:
-        if role.role not in ROLE_NAMES:
-            raise ConfigError(
-                f"{role.indicator} has role {role.role!r}; known roles: {', '.join(ROLE_NAMES)}."
-            )
         if role.role in ("driver", "conjunctive", "redundant") and (
             role.behavior not in BEHAVIOR_ACTIONS
         ):
@@ -146,12 +142,15 @@ def read_roles(path: Path) -> RoleTable:
         raise DataError(f"role file {path} does not exist.")
     try:
         rows = json.loads(path.read_text())
-        return RoleTable(roles=tuple(Role(**row) for row in rows))
-    except (json.JSONDecodeError, TypeError) as error:
+        unknown = {row["role"] for row in rows} - set(ROLE_NAMES)
+        if not unknown:
+            return RoleTable(roles=tuple(Role(**row) for row in rows))
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise DataError(
             f"{path} is not a role table ({error}); wanted a JSON list of "
             '{"indicator": ..., "role": ..., "behavior": ..., "partner": ...}.'
         ) from error
+    raise ConfigError(f"{path} has roles {sorted(unknown)}; known roles: {', '.join(ROLE_NAMES)}.")
 
 
 def roles_to_json(table: RoleTable) -> list[Mapping[str, str]]:

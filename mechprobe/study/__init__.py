@@ -1,0 +1,1 @@
+"""A whole study from one TOML file: the stages in order, resumed where they stopped."""
