@@ -44,9 +44,7 @@ class SpanActs:
     indicator: tuple[str, ...]
     is_present: Bool[Tensor, "span"]
 
-    def of(
-        self, indicator: str
-    ) -> tuple[Float[Tensor, "span_of d"], Bool[Tensor, "span_of"]]:
+    def of(self, indicator: str) -> tuple[Float[Tensor, "span_of d"], Bool[Tensor, "span_of"]]:
         """The rows and labels of one indicator."""
         chosen = torch.tensor([name == indicator for name in self.indicator], dtype=torch.bool)
         return self.acts[chosen], self.is_present[chosen]

@@ -75,7 +75,7 @@ def family_evidence(
             effects[i][name] = replace(effects[i][name], p_holm=p_holm)
     size = max(1, sizes["necessity"])
     return [
-        _evidence(readings, found, size)
+        _evidence(readings, found, size, rule)
         for readings, found in zip(family, effects, strict=True)
     ]
 
@@ -131,20 +131,21 @@ def _interval(
 
 
 def _evidence(
-    readings: DirectionReadings, found: dict[Stratum, StratumEffect], family_size: int
+    readings: DirectionReadings,
+    found: dict[Stratum, StratumEffect],
+    family_size: int,
+    rule: VerdictRule,
 ) -> Evidence:
     unedited = readings.unedited
     faults, gaps = _faults(readings), _gaps(readings)
     usable = not faults and not gaps
     shares = unedited.share_of_text_flip(readings.patched) if usable else np.zeros(0)
-    n_least = min((effect.n for effect in found.values()), default=0)
-    has_ceiling = len(shares) >= max(4, min(8, n_least))
     return Evidence(
         indicator=readings.indicator,
         direction=readings.direction,
         strata=found,
         n_items={name: int(mask.sum()) for name, mask in unedited.masks().items()},
-        ceiling=float(shares.mean()) if has_ceiling else math.nan,
+        ceiling=float(shares.mean()) if len(shares) >= rule.min_items else math.nan,
         ceiling_effects={
             name: float(unedited.moved(name, readings.patched[None]).mean()) for name in found
         },
@@ -188,4 +189,6 @@ def _faults(readings: DirectionReadings) -> tuple[str, ...]:
 def _gaps(readings: DirectionReadings) -> tuple[str, ...]:
     if math.isfinite(readings.unedited.scale):
         return ()
-    return ("the outcome is constant: all natural runs fall on the same side, so nothing can move it",)
+    return (
+        "the outcome is constant: all natural runs fall on the same side, so nothing can move it",
+    )

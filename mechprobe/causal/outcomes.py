@@ -24,6 +24,10 @@ class Readings:
     mass: Float[np.ndarray, "condition case"]
     """Probability on the outcome's tokens."""
 
+    def rows(self, start: int, stop: int) -> "Readings":
+        """The conditions from `start` up to `stop`."""
+        return Readings(logit_diff=self.logit_diff[start:stop], mass=self.mass[start:stop])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AnswerTokens:

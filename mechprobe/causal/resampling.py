@@ -69,9 +69,7 @@ def resample(
     )
 
 
-def answer_start(
-    token_ids: Sequence[int], read: ReadPoint, *, search_from: int
-) -> int | None:
+def answer_start(token_ids: Sequence[int], read: ReadPoint, *, search_from: int) -> int | None:
     """Where the answer starts in generated text: right after the tokens that led to it in the original."""
     width = len(read.lead)
     for start in range(search_from, len(token_ids) - width + 1):
@@ -102,7 +100,9 @@ def _rates(
             stop_token_ids=_stops(cases, outcome),
         )
         texts = [prompt + list(new) for prompt, new in zip(prompts, written, strict=True)]
-        for (case, sample), rate in zip(chunk, _read(subject, cases, outcome, chunk, texts), strict=True):
+        for (case, sample), rate in zip(
+            chunk, _read(subject, cases, outcome, chunk, texts), strict=True
+        ):
             rates[case, sample] = rate
     return rates
 
@@ -137,7 +137,9 @@ def _read(
     if not found:
         return rates
     ids = [texts[row][:start] for row, start in found]
-    answers = AnswerTokens.of([cases[chunk[row][0]].pair.outcomes[outcome] for row, _start in found])
+    answers = AnswerTokens.of(
+        [cases[chunk[row][0]].pair.outcomes[outcome] for row, _start in found]
+    )
     logits = subject.run(
         TokenBatch.of(ids, subject.pad_id),
         positions=torch.tensor([len(text) - 1 for text in ids]),

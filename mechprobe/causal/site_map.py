@@ -151,13 +151,7 @@ def _site_rows(
     rows: list[dict[str, object]] = []
     for name in sorted(set(names.tolist())):
         mine = names == name
-        some = Baseline(
-            base=unedited.base[mine],
-            other=unedited.other[mine],
-            is_positive=unedited.is_positive[mine],
-            clusters=tuple(np.array(unedited.clusters)[mine].tolist()),
-            scale=unedited.scale,
-        )
+        some = unedited.pick(mine)
         shares = some.share_of_text_flip(patched[mine])
         clusters = np.array(some.clusters)[some.changed()].tolist()
         low, high = np.nan, np.nan
@@ -165,7 +159,8 @@ def _site_rows(
             low, high = bootstrap_many(shares[:, None], clusters, n_boot=n_boot, seed=seed)[0]
         effect = float(shares.mean()) if len(shares) else np.nan
         rows.append(
-            common | {"indicator": name, "n": len(shares), "effect": effect, "low": low, "high": high}
+            common
+            | {"indicator": name, "n": len(shares), "effect": effect, "low": low, "high": high}
         )
     known = [row for row in rows if np.isfinite(float(str(row["effect"])))]
     effects = [float(str(row["effect"])) for row in known]

@@ -36,6 +36,16 @@ class Baseline:
     scale: float
     """The outcome's natural gap."""
 
+    def pick(self, index: np.ndarray) -> "Baseline":
+        """Some of the cases, by number or by mask."""
+        return Baseline(
+            base=self.base[index],
+            other=self.other[index],
+            is_positive=self.is_positive[index],
+            clusters=tuple(np.array(self.clusters)[index].tolist()),
+            scale=self.scale,
+        )
+
     def masks(self) -> dict[Stratum, Bool[np.ndarray, "case"]]:
         """The cases of each stratum."""
         misbehaves = self.base > 0

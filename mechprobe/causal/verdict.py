@@ -174,7 +174,9 @@ def shortfall(evidence: Evidence, name: Stratum, rule: VerdictRule) -> str:
         more = f"; {needed} transcripts are the least that can" if found.n_clusters < needed else ""
         return f"effect {value:.2f} with Holm p {found.p_holm:.3f} from {found.n_clusters} transcripts{more}"
     if not found.p_random <= rule.alpha:
-        return f"effect {value:.2f} does not stand out from random directions (p {found.p_random:.3f})"
+        return (
+            f"effect {value:.2f} does not stand out from random directions (p {found.p_random:.3f})"
+        )
     return ""
 
 
@@ -217,7 +219,8 @@ def _site_fault(evidence: Evidence, rule: VerdictRule) -> str:
 def _drives(evidence: Evidence, rule: VerdictRule, shown: set[Stratum]) -> Verdict:
     if not evidence.is_monotone:
         return _nothing(
-            "undetermined", "an effect was found, but it does not rise with the strength of steering"
+            "undetermined",
+            "an effect was found, but it does not rise with the strength of steering",
         )
     if evidence.specificity <= 0:
         return _nothing(

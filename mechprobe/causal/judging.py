@@ -1,0 +1,125 @@
+"""Verdicts for a family of directions: evidence together, decision one by one, regeneration only where needed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
+from mechprobe.causal.measuring import Audit, IndicatorReadings
+from mechprobe.causal.resampling import Resampled
+from mechprobe.causal.statistics import cluster_bootstrap, dose_trend, equivalence
+from mechprobe.causal.verdict import (
+    Evidence,
+    Verdict,
+    VerdictRule,
+    decide,
+    is_without_effect,
+)
+
+OTHER = "other:"
+"""Prefix of a control that is another indicator's direction."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Judgement:
+    """A verdict with the evidence that it rests on."""
+
+    evidence: Evidence
+    verdict: Verdict
+
+
+def judge(
+    readings: Sequence[IndicatorReadings],
+    direction: str,
+    rule: VerdictRule,
+    effort: Effort,
+    resample_indicator: Callable[[str], Resampled | None],
+) -> list[Judgement]:
+    """Judge the directions of one name, one for each indicator that has it.
+
+    Args:
+        resample_indicator: regenerates an indicator's texts; asked only where the text as it stands shows no effect.
+    """
+    family = [
+        direction_readings(one, direction)
+        for one in readings
+        if direction in [d.name for d in one.directions]
+    ]
+    judgements: list[Judgement] = []
+    for evidence in family_evidence(family, rule, effort):
+        if is_without_effect(evidence, rule):
+            evidence = _with_resampling(
+                evidence, resample_indicator(evidence.indicator), rule, effort
+            )
+        judgements.append(Judgement(evidence=evidence, verdict=decide(evidence, rule)))
+    return judgements
+
+
+def direction_readings(readings: IndicatorReadings, direction: str) -> DirectionReadings:
+    """What was measured for one of an indicator's own directions."""
+    index = [d.name for d in readings.directions].index(direction)
+    dose = readings.dose
+    strengths = np.array([*dose.strengths, 0.0])
+    steered = dose.by_direction[direction].logit_diff
+    effects = np.append((steered - dose.base).mean(1) / readings.unedited.scale, 0.0)
+    audit = readings.audit
+    return DirectionReadings(
+        indicator=readings.indicator,
+        direction=direction,
+        unedited=readings.unedited,
+        interchanged=readings.interchanged.logit_diff[index],
+        patched=readings.patched.logit_diff[0],
+        null=readings.controls["random"].logit_diff,
+        others=others_of(readings),
+        audit_effect=_audit_share(audit, None if audit is None else audit.interchanged[index]),
+        audit_ceiling=_audit_share(audit, None if audit is None else audit.patched),
+        auroc=readings.auroc[direction],
+        moved=readings.moved[direction],
+        is_monotone=dose_trend(strengths, effects).is_monotone,
+    )
+
+
+def others_of(readings: IndicatorReadings) -> Float[np.ndarray, "other case"]:
+    """Outcomes under the other indicators' directions; no rows if they were not run."""
+    rows = [r.logit_diff for name, r in readings.controls.items() if name.startswith(OTHER)]
+    return np.concatenate(rows) if rows else np.zeros((0, len(readings.cases)))
+
+
+def _audit_share(audit: Audit | None, edited: Float[np.ndarray, "case"] | None) -> float:
+    """Share of the text flip's effect on the audit answer; NaN where the text flip has none."""
+    if audit is None or edited is None:
+        return np.nan
+    shares = audit.unedited.share_of_text_flip(edited)
+    return float(shares.mean()) if len(shares) else np.nan
+
+
+def _with_resampling(
+    evidence: Evidence, resampled: Resampled | None, rule: VerdictRule, effort: Effort
+) -> Evidence:
+    if resampled is None or len(set(resampled.clusters)) < rule.min_items:
+        return evidence
+    difference = resampled.difference
+    return replace(
+        evidence,
+        resampled=cluster_bootstrap(
+            difference, resampled.clusters, n_boot=effort.n_boot, seed=effort.seed
+        ),
+        resampled_zero=equivalence(difference, resampled.clusters, margin=rule.resampled_margin),
+    )
+
+
+def count_verdicts(judgements: Sequence[Judgement], truth: Mapping[str, str]) -> dict[str, object]:
+    """Confusion of verdicts with the known truth: {truth: {verdict: n}}, and how many are right."""
+    confusion: dict[str, dict[str, int]] = {}
+    right = of = 0
+    for judgement in judgements:
+        wanted = truth.get(judgement.evidence.indicator, "")
+        if not wanted:
+            continue
+        row = confusion.setdefault(wanted, {})
+        found = judgement.verdict.name
+        row[found] = row.get(found, 0) + 1
+        right, of = right + (found == wanted), of + 1
+    return {"confusion": confusion, "right": right, "of": of}

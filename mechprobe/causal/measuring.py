@@ -1,0 +1,344 @@
+"""Run every condition of one indicator: its directions, their controls, doses and the positive control."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import einsum
+from jaxtyping import Float
+from scipy.stats import mannwhitneyu
+from torch import Tensor
+from tqdm import tqdm
+
+from mechprobe.causal.cases import Case
+from mechprobe.causal.config import CausalConfig
+from mechprobe.causal.controls import random_directions
+from mechprobe.causal.directions import Direction
+from mechprobe.causal.effects import (
+    EditPlan,
+    addition_plan,
+    coordinate_plan,
+    interchange_plan,
+    measure,
+    patch_plan,
+)
+from mechprobe.causal.outcomes import Readings
+from mechprobe.causal.sites import Site, SiteActs, site_acts
+from mechprobe.causal.strata import Baseline, baseline
+from mechprobe.models.subject import Subject
+from mechprobe.transcripts.pairs import Side
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Runner:
+    """Reads outcomes of cases on one model, and advances a bar."""
+
+    subject: Subject
+    batch_tokens: int
+    progress: tqdm | None = None
+
+    def read(
+        self,
+        cases: Sequence[Case],
+        outcome: str,
+        plan: EditPlan | None = None,
+        n_conditions: int = 1,
+    ) -> Readings:
+        """Outcomes under each condition of the plan, or unedited."""
+        return measure(
+            self.subject,
+            cases,
+            outcome,
+            plan=plan,
+            n_conditions=n_conditions,
+            batch_tokens=self.batch_tokens,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Control:
+    """Directions that go through the same interchange as the real ones."""
+
+    name: str
+    """"random", "random_covariance", "shuffled" or "other:<indicator>", one for each row."""
+    vectors: Float[Tensor, "draw d"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Audit:
+    """The positive control: does the edit move the answer to the question about this very thought?"""
+
+    unedited: Baseline
+    patched: Float[np.ndarray, "case"]
+    interchanged: Float[np.ndarray, "direction case"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MadeSides:
+    """The other, made side of each pair, run the other way.
+
+    It is off the natural co-occurrence, so no verdict uses it; it fills the strata by partner, where natural
+    runs are rare by nature (a redundant cause without its partner, a conjunctive one beside it).
+    """
+
+    unedited: Baseline
+    interchanged: Readings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DoseReadings:
+    """Outcomes under additive steering, of the first cases."""
+
+    strengths: tuple[float, ...]
+    """Without 0, which is the unedited run."""
+    cases: tuple[int, ...]
+    """Which of the indicator's cases were steered."""
+    base: Float[np.ndarray, "case"]
+    clusters: tuple[str, ...]
+    by_direction: Mapping[str, Readings]
+    """Direction name -> outcomes, one condition a strength."""
+    random: tuple[Readings, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class IndicatorReadings:
+    """Everything that was run for one indicator at one site."""
+
+    indicator: str
+    site: Site
+    cases: tuple[Case, ...]
+    directions: tuple[Direction, ...]
+    unedited: Baseline
+    patched: Readings
+    interchanged: Readings
+    """One condition a direction."""
+    mean_ablated: Readings
+    fragility: Readings
+    """A shove of the first direction's length along random directions."""
+    controls: Mapping[str, Readings]
+    dose: DoseReadings
+    made: MadeSides
+    audit: Audit | None
+    auroc: Mapping[str, float]
+    """Direction -> AUROC of its coordinate on the matched pairs."""
+    moved: Mapping[str, float]
+    control_moved: Mapping[str, Float[np.ndarray, "draw"]]
+
+
+def measure_indicator(
+    runner: Runner,
+    cases: Sequence[Case],
+    site: Site,
+    directions: Sequence[Direction],
+    controls: Sequence[Control],
+    unedited: Baseline,
+    audit_unedited: Baseline | None,
+    config: CausalConfig,
+) -> IndicatorReadings:
+    """Run an indicator's cases under all conditions.
+
+    Raises:
+        ShapeError: a direction is not as wide as the site.
+        HookError: the site does not fire in a case.
+    """
+    outcome = config.behavior_outcome
+    acts = site_acts(runner.subject, cases, site, outcome)
+    vectors = torch.stack([direction.vector for direction in directions])
+    stacked = torch.cat([vectors, *(control.vectors for control in controls)])
+    interchanged = runner.read(cases, outcome, interchange_plan(acts, stacked), len(stacked))
+    own, by_control = _split(interchanged, len(vectors), controls)
+    gains = {d.name: coordinate_figures(acts, cases, d.vector[None]) for d in directions}
+    return IndicatorReadings(
+        indicator=directions[0].indicator,
+        site=site,
+        cases=tuple(cases),
+        directions=tuple(directions),
+        unedited=unedited,
+        patched=runner.read(cases, outcome, patch_plan(acts)),
+        interchanged=own,
+        mean_ablated=runner.read(
+            cases, outcome, _class_mean_plan(acts, cases, vectors), len(vectors)
+        ),
+        fragility=_shove(runner, cases, acts, vectors[0], config),
+        controls=by_control,
+        dose=_doses(runner, cases, acts, directions, unedited, config),
+        made=_made_sides(runner, cases, site, vectors, unedited, outcome),
+        audit=None
+        if audit_unedited is None
+        else _audit(runner, cases, site, vectors, audit_unedited, config),
+        auroc={name: float(figures.auroc[0]) for name, figures in gains.items()},
+        moved={name: float(figures.moved[0]) for name, figures in gains.items()},
+        control_moved={
+            control.name: coordinate_figures(acts, cases, control.vectors).moved
+            for control in controls
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CoordinateFigures:
+    """How directions tell the two sides of pairs apart."""
+
+    auroc: Float[np.ndarray, "direction"]
+    moved: Float[np.ndarray, "direction"]
+    """Mean change of the coordinate by the interchange, in standard deviations of the coordinate."""
+
+
+def coordinate_figures(
+    acts: SiteActs, cases: Sequence[Case], directions: Float[Tensor, "direction d"]
+) -> CoordinateFigures:
+    """AUROC of the coordinates on the matched pairs, and how far the interchange moves them."""
+    own, partner = (_coordinates(acts, side, directions) for side in (acts.own, acts.partner))
+    is_positive = np.array([case.side == "positive" for case in cases])
+    held = np.where(is_positive, own, partner)
+    lacking = np.where(is_positive, partner, own)
+    spread = np.concatenate([held, lacking], axis=1).std(axis=1)
+    larger = mannwhitneyu(held, lacking, axis=1).statistic
+    return CoordinateFigures(
+        auroc=np.asarray(larger) / held.shape[1] ** 2,
+        moved=np.abs(held - lacking).mean(axis=1) / np.maximum(spread, 1e-12),
+    )
+
+
+def _coordinates(
+    acts: SiteActs, side: Float[Tensor, "case site d"], directions: Float[Tensor, "direction d"]
+) -> Float[np.ndarray, "direction case"]:
+    """Mean coordinate over the site's tokens."""
+    along = einsum(side, directions, "case site d, direction d -> direction case site")
+    is_token = (acts.positions >= 0).float()
+    return ((along * is_token).sum(-1) / is_token.sum(-1)).double().numpy()
+
+
+def _split(
+    readings: Readings, n_own: int, controls: Sequence[Control]
+) -> tuple[Readings, dict[str, Readings]]:
+    """Take the stacked conditions apart again."""
+    by_control: dict[str, Readings] = {}
+    start = n_own
+    for control in controls:
+        stop = start + len(control.vectors)
+        by_control[control.name] = readings.rows(start, stop)
+        start = stop
+    return readings.rows(0, n_own), by_control
+
+
+def _class_mean_plan(
+    acts: SiteActs, cases: Sequence[Case], vectors: Float[Tensor, "direction d"]
+) -> EditPlan:
+    """N2: towards the mean coordinate of the sides that the case does not belong to."""
+    own = torch.from_numpy(_coordinates(acts, acts.own, vectors)).float()
+    partner = torch.from_numpy(_coordinates(acts, acts.partner, vectors)).float()
+    is_positive = torch.tensor([case.side == "positive" for case in cases])
+    held = torch.where(is_positive, own, partner).mean(1)
+    lacking = torch.where(is_positive, partner, own).mean(1)
+    target = torch.where(is_positive[None], lacking[:, None], held[:, None])
+    values = target[..., None].expand(*target.shape, acts.positions.shape[1])
+    return coordinate_plan(acts, vectors, values)
+
+
+def _shove(
+    runner: Runner,
+    cases: Sequence[Case],
+    acts: SiteActs,
+    vector: Float[Tensor, "d"],
+    config: CausalConfig,
+) -> Readings:
+    """Add what the interchange adds along the direction, along random directions instead."""
+    drawn = random_directions(config.n_fragility, len(vector), seed=config.seed + 1)
+    change = einsum(acts.partner - acts.own, vector, "case site d, d -> case site")
+    amounts = change.expand(config.n_fragility, *change.shape)
+    return runner.read(
+        cases, config.behavior_outcome, addition_plan(acts, drawn, amounts), config.n_fragility
+    )
+
+
+def _doses(
+    runner: Runner,
+    cases: Sequence[Case],
+    acts: SiteActs,
+    directions: Sequence[Direction],
+    unedited: Baseline,
+    config: CausalConfig,
+) -> DoseReadings:
+    chosen = spread_over_sides([case.side for case in cases], config.n_dose_pairs)
+    index = torch.tensor(chosen)
+    some = SiteActs(
+        site=acts.site,
+        positions=acts.positions[index],
+        own=acts.own[index],
+        partner=acts.partner[index],
+    )
+    strengths = tuple(strength for strength in config.strengths if strength != 0)
+    drawn = random_directions(config.n_dose_random, acts.own.shape[-1], seed=config.seed + 2)
+    vectors = torch.cat([torch.stack([d.vector for d in directions]), drawn])
+    gaps = [d.gap for d in directions] + [abs(directions[0].gap)] * config.n_dose_random
+    amounts = einsum(
+        torch.tensor(gaps), torch.tensor(strengths), "direction, dose -> direction dose"
+    )
+    rows = vectors.repeat_interleave(len(strengths), 0)
+    pushes = amounts.reshape(-1, 1, 1).expand(-1, *some.positions.shape)
+    steered = runner.read(
+        [cases[i] for i in chosen],
+        config.behavior_outcome,
+        addition_plan(some, rows, pushes),
+        len(rows),
+    )
+    parts = [
+        steered.rows(start, start + len(strengths)) for start in range(0, len(rows), len(strengths))
+    ]
+    return DoseReadings(
+        strengths=strengths,
+        cases=tuple(chosen),
+        base=unedited.base[chosen],
+        clusters=tuple(unedited.clusters[i] for i in chosen),
+        by_direction={d.name: part for d, part in zip(directions, parts, strict=False)},
+        random=tuple(parts[len(directions) :]),
+    )
+
+
+def _made_sides(
+    runner: Runner,
+    cases: Sequence[Case],
+    site: Site,
+    vectors: Float[Tensor, "direction d"],
+    unedited: Baseline,
+    outcome: str,
+) -> MadeSides:
+    made = [
+        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
+        for case in cases
+    ]
+    acts = site_acts(runner.subject, made, site, outcome)
+    return MadeSides(
+        unedited=baseline(made, unedited.other, unedited.base, unedited.scale),
+        interchanged=runner.read(made, outcome, interchange_plan(acts, vectors), len(vectors)),
+    )
+
+
+def spread_over_sides(natural: Sequence[Side], n: int) -> list[int]:
+    """The numbers of up to `n` pairs, alternating between the natural sides as far as both last."""
+    sides = [[i for i, one in enumerate(natural) if one == s] for s in ("positive", "negative")]
+    longest = max(len(side) for side in sides)
+    mixed = [side[rank] for rank in range(longest) for side in sides if rank < len(side)]
+    return sorted(mixed[:n])
+
+
+def _audit(
+    runner: Runner,
+    cases: Sequence[Case],
+    site: Site,
+    vectors: Float[Tensor, "direction d"],
+    unedited: Baseline,
+    config: CausalConfig,
+) -> Audit:
+    outcome = config.audit_outcome
+    acts = site_acts(runner.subject, cases, site, outcome)
+    return Audit(
+        unedited=unedited,
+        patched=runner.read(cases, outcome, patch_plan(acts)).logit_diff[0],
+        interchanged=runner.read(
+            cases, outcome, interchange_plan(acts, vectors), len(vectors)
+        ).logit_diff,
+    )
