@@ -169,7 +169,7 @@ def _entry(kind: type[_Entry], entry: Any, where: str) -> _Entry:
     values: dict[str, Any] = {
         name: _value(known[name].type, value, where, name) for name, value in table.items()
     }
-    return kind(**{"slug": slug_of(values["name"]), **values})
+    return cast(Any, kind)(**{"slug": slug_of(values["name"]), **values})
 
 
 def _value(kind: Any, value: Any, where: str, name: str) -> str | tuple[str, ...]:

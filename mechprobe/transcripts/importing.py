@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 from mechprobe.errors import ConfigError, DataError, LabelError
 from mechprobe.taxonomy import Taxonomy, load_taxonomy
-from mechprobe.transcripts.jsonl import read_transcripts, write_transcripts
+from mechprobe.transcripts.jsonl import transcript_from_json, write_transcripts
 from mechprobe.transcripts.labels import LabelReader, LostPolicy
-from mechprobe.transcripts.lines import read_json_lines
+from mechprobe.transcripts.lines import read_json_lines, read_records
 from mechprobe.transcripts.readers.bloom import is_bloom, read_bloom
 from mechprobe.transcripts.readers.chat import read_chat
 from mechprobe.transcripts.readers.normalised import is_normalised, read_normalised
@@ -114,12 +114,14 @@ def _is_native(value: Mapping[str, Any]) -> bool:
 
 
 def _read_native(source: Path, taxonomy: Taxonomy) -> Iterator[Transcript]:
-    for transcript in read_transcripts(source):
+    def build(_: int, value: Mapping[str, Any]) -> Transcript:
+        transcript = transcript_from_json(value)
         named = {span.indicator for span in (*transcript.spans, *transcript.lost_spans)}
         for slug in sorted(named.union(*transcript.turn_indicators.values())):
             if taxonomy.find(slug).slug != slug:
                 raise LabelError(
-                    f"transcript {transcript.id!r} names the indicator {slug!r}; its slug is "
-                    f"{taxonomy.find(slug).slug!r}."
+                    f"the indicator {slug!r} is not a slug; write {taxonomy.find(slug).slug!r}."
                 )
-        yield transcript
+        return transcript
+
+    return read_records(source, build)

@@ -54,8 +54,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         is_empty = False
         try:
             value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number} is not JSON: {error}.") from error
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}, line {number} is not JSON: {error.msg}, at character {error.pos + 1}."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number} is not UTF-8: {error}.") from error
         if not isinstance(value, dict):
             raise DataError(
                 f"{path}, line {number} holds {type(value).__name__}, not a JSON object; "
