@@ -1,0 +1,1 @@
+"""The self-contained HTML report of a run: reads tables and JSON, writes one page."""

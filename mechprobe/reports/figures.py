@@ -1,0 +1,217 @@
+"""The interactive figures: the only importer of plotly. Each is handed to the page as JSON text.
+
+Colours of text, grid and background come from the page (it knows its theme); the traces keep middle tones that
+read on light and dark. Names of the run are escaped, because plotly reads a little HTML in its texts.
+"""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mechprobe.reports.effects import NO_CONTROL
+from mechprobe.reports.matrix import EffectMatrix
+from mechprobe.reports.rows import column_floats, distinct, rows_where
+from mechprobe.reports.wording import POSITION_WORDS, plain, scorer_words
+
+SCORER_STYLE: dict[str, tuple[str, str, float]] = {
+    "dense_logistic": ("#2f7fc1", "solid", 2.6),
+    "dense_diff_of_means": ("#2f7fc1", "dash", 1.6),
+    "diff_of_means": ("#2f7fc1", "dash", 1.6),
+    "sae_k_sparse": ("#d9781e", "solid", 2.2),
+    "sae_best_feature": ("#d9781e", "dot", 1.6),
+    "sae_single": ("#d9781e", "dot", 1.6),
+    "tfidf": ("#7b8794", "solid", 1.8),
+    "bag_of_words": ("#7b8794", "dash", 1.6),
+    "length": ("#a59a86", "dot", 1.8),
+}
+OTHER_STYLE = ("#9a7fb0", "dashdot", 1.4)
+DIVERGING = [[0.0, "#2166ac"], [0.5, "#f4f4f2"], [1.0, "#b5402a"]]
+SEQUENTIAL = [[0.0, "#f4f4f2"], [0.25, "#f6cf9e"], [0.6, "#e2803a"], [1.0, "#9b2c1d"]]
+KL_LIMIT = 0.1
+"""Nats of KL on neutral text beyond which an edited model is no longer itself (Arditi et al. 2024)."""
+
+
+def plotly_script() -> str:
+    """The source of plotly.js, to be inlined once in a page."""
+    return get_plotlyjs()
+
+
+def figure_json(figure: go.Figure) -> str:
+    """A figure as JSON that may stand inside a script element: no "<" can close it."""
+    text = figure.to_json() or "{}"
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def roc_figure(roc: pd.DataFrame) -> go.Figure:
+    """ROC curves by scorer, of the rows of one indicator and one unit; the diagonal is chance."""
+    figure = _figure(height=410)
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        name="Chance",
+        line={"color": "#999999", "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    for scorer in sorted(distinct(roc, "scorer"), key=_scorer_rank, reverse=True):
+        rows = rows_where(roc, scorer=scorer).sort_values(by=["fpr", "tpr"])
+        color, dash, width = SCORER_STYLE.get(scorer, OTHER_STYLE)
+        figure.add_scatter(
+            x=column_floats(rows, "fpr").round(4).tolist(),
+            y=column_floats(rows, "tpr").round(4).tolist(),
+            mode="lines",
+            name=html.escape(scorer_words(scorer)),
+            line={"color": color, "dash": dash, "width": width},
+            hovertemplate="FPR %{x:.3f}, TPR %{y:.3f}",
+        )
+    figure.update_xaxes(title="False positive rate", range=[-0.01, 1.01], tick0=0, dtick=0.25)
+    figure.update_yaxes(title="True positive rate", range=[-0.01, 1.02], tick0=0, dtick=0.25)
+    figure.update_layout(legend={"traceorder": "reversed", "orientation": "h", "x": 0, "y": -0.2})
+    return figure
+
+
+def dose_figure(dose: pd.DataFrame) -> go.Figure:
+    """Effect against strength of one indicator's direction, with the band of random directions behind."""
+    figure = _figure(height=330)
+    for name, color in (("random", "120,120,120"), ("shuffled", "150,120,190")):
+        _add_control_band(figure, rows_where(dose, control=name), name, color)
+    own = rows_where(dose, control=NO_CONTROL).sort_values(by="strength")
+    for direction in distinct(own, "direction"):
+        _add_dose(figure, rows_where(own, direction=direction), direction)
+    figure.add_hline(y=0, line={"color": "#999999", "width": 1})
+    figure.update_xaxes(title="Strength (multiples of the natural class gap)")
+    figure.update_yaxes(title="Effect on the outcome")
+    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 0})
+    return figure
+
+
+def _add_dose(figure: go.Figure, rows: pd.DataFrame, direction: str) -> None:
+    sae = direction.startswith("sae")
+    color = "#d9781e" if sae else "#2f7fc1"
+    effect = column_floats(rows, "effect")
+    damaged = [value > KL_LIMIT for value in column_floats(rows, "kl_neutral")]
+    figure.add_scatter(
+        x=column_floats(rows, "strength").tolist(),
+        y=effect.tolist(),
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (column_floats(rows, "high") - effect).tolist(),
+            "arrayminus": (effect - column_floats(rows, "low")).tolist(),
+            "thickness": 1.4,
+            "width": 3,
+        },
+        customdata=np.column_stack(
+            [column_floats(rows, "mass"), column_floats(rows, "kl_neutral")]
+        ).tolist(),
+        mode="lines+markers",
+        name=html.escape(scorer_words(direction)),
+        line={"color": color, "width": 2.4},
+        marker={
+            "size": 9,
+            "color": color,
+            "symbol": ["circle-open" if bad else "circle" for bad in damaged],
+        },
+        hovertemplate="strength %{x}: effect %{y:.2f}<br>mass on outcome words %{customdata[0]:.2f}"
+        "<br>KL on neutral text %{customdata[1]:.3f} nats",
+    )
+
+
+def _add_control_band(figure: go.Figure, rows: pd.DataFrame, name: str, color: str) -> None:
+    """The middle 90 % of the draws at each strength; a single summarised row gives its own bounds."""
+    if rows.empty:
+        return
+    strength, effect = column_floats(rows, "strength"), column_floats(rows, "effect")
+    strengths = [float(value) for value in np.unique(strength)]
+    if len(strengths) < len(rows):
+        draws = [effect[strength == value] for value in strengths]
+        low = [float(np.quantile(found, 0.05)) for found in draws]
+        high = [float(np.quantile(found, 0.95)) for found in draws]
+    else:
+        order = np.argsort(strength)
+        low = column_floats(rows, "low")[order].tolist()
+        high = column_floats(rows, "high")[order].tolist()
+    figure.add_scatter(
+        x=strengths + strengths[::-1],
+        y=high + low[::-1],
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor=f"rgba({color},0.22)",
+        name=f"{plain(name)} directions",
+        hoverinfo="skip",
+    )
+
+
+def site_figure(effect: pd.DataFrame, *, height: int = 330) -> go.Figure:
+    """Effect of patching the full vector: hook points (rows, first layer at the bottom) x positions."""
+    figure = _figure(height=height)
+    values = effect.to_numpy(float)
+    figure.add_heatmap(
+        z=_nested(values),
+        x=[html.escape(POSITION_WORDS.get(str(name), str(name))) for name in effect.columns],
+        y=[html.escape(str(name)) for name in effect.index],
+        colorscale=SEQUENTIAL,
+        zmin=0,
+        zmax=1,
+        text=_texts(values),
+        texttemplate="%{text}",
+        textfont={"size": 12},
+        hovertemplate="%{y}<br>%{x}<br>effect %{z:.2f}<extra></extra>",
+        xgap=2,
+        ygap=2,
+        colorbar={"title": {"text": "Effect"}, "thickness": 12, "len": 0.9},
+    )
+    figure.update_layout(margin={"l": 150, "r": 10, "t": 10, "b": 40})
+    figure.update_xaxes(tickangle=0)
+    return figure
+
+
+def matrix_figure(matrix: EffectMatrix, names: Sequence[str]) -> go.Figure:
+    """Effect of each indicator's direction (columns) on each indicator's pairs (rows)."""
+    figure = _figure(height=max(320, 150 + 24 * len(names)))
+    labels = [html.escape(name) for name in names]
+    figure.add_heatmap(
+        z=_nested(matrix.effect),
+        x=labels,
+        y=labels,
+        colorscale=DIVERGING,
+        zmin=-1,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        hovertemplate="pairs of %{y}<br>direction of %{x}<br>effect %{z:.2f}<extra></extra>",
+        colorbar={"title": {"text": "Effect"}, "thickness": 12, "len": 0.9},
+    )
+    figure.update_yaxes(autorange="reversed", title="Pairs of")
+    figure.update_xaxes(tickangle=-45, title="Direction of")
+    figure.update_layout(margin={"l": 250, "r": 10, "t": 10, "b": 190})
+    return figure
+
+
+def _figure(*, height: int) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        template=None,
+        height=height,
+        margin={"l": 58, "r": 14, "t": 14, "b": 48},
+        hovermode="closest",
+    )
+    return figure
+
+
+def _scorer_rank(scorer: str) -> int:
+    order = list(SCORER_STYLE)
+    return order.index(scorer) if scorer in order else len(order)
+
+
+def _nested(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(cell) else round(float(cell), 4) for cell in row] for row in values]
+
+
+def _texts(values: np.ndarray) -> list[list[str]]:
+    return [["" if np.isnan(cell) else f"{cell:.2f}" for cell in row] for row in values]

@@ -1,0 +1,82 @@
+"""`report.html` of a run: one file that opens anywhere, without network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mechprobe import __version__
+from mechprobe.records import atomic_write_text
+from mechprobe.reports.causes import CEILING, quality_rows, self_test, site_maps
+from mechprobe.reports.facts import read_facts
+from mechprobe.reports.figures import matrix_figure, site_figure
+from mechprobe.reports.html import render_page
+from mechprobe.reports.matrix import effect_matrices
+from mechprobe.reports.names import IndicatorName, indicator_names, run_taxonomy
+from mechprobe.reports.overview import overview
+from mechprobe.reports.rows import distinct
+from mechprobe.reports.sections import indicator_section, make_plot
+from mechprobe.reports.tables import CausalTables, RunTables, read_tables
+
+REPORT_NAME = "report.html"
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the report of a run from the tables and JSON in its folder, and return its path.
+
+    Raises:
+        DataError: a needed table is missing or malformed; it names the file and the stage that writes it.
+    """
+    tables = read_tables(run_folder)
+    path = run_folder / REPORT_NAME
+    atomic_write_text(path, render_page(report_context(tables)))
+    return path
+
+
+def report_context(tables: RunTables) -> dict[str, Any]:
+    """Everything that the page shows."""
+    slugs = distinct(tables.detection, "indicator")
+    names = indicator_names(slugs, run_taxonomy(tables.folder))
+    first_screen = overview(tables, names.studied)
+    causal = tables.causal
+    return {
+        "facts": read_facts(tables.folder),
+        "version": __version__,
+        "overview": first_screen,
+        "absent": names.absent,
+        "sites_used": sites_used(tables),
+        "sections": [indicator_section(tables, row) for row in first_screen.rows],
+        "has_causal": causal is not None,
+        "has_sae": tables.sae is not None,
+        "quality": quality_rows(tables.sae.quality) if tables.sae else [],
+        "selftest": self_test(causal.selftest) if causal and causal.selftest else None,
+        "site_maps": _site_plots(causal) if causal else [],
+        "matrices": _matrix_plots(causal, names.studied) if causal else [],
+        "ceiling": CEILING,
+    }
+
+
+def sites_used(tables: RunTables) -> list[str]:
+    """The hook points that the run's verdicts, or else its probes, stand at."""
+    table = tables.causal.verdicts if tables.causal else tables.detection
+    if "hook_name" not in table.columns:
+        return []
+    return [name for name in distinct(table, "hook_name") if name]
+
+
+def _site_plots(causal: CausalTables) -> list[dict[str, Any]]:
+    return [
+        {"map": site, "plot": make_plot(f"sites-{i}", "Site sweep", site_figure(site.effect))}
+        for i, site in enumerate(site_maps(causal.sites))
+    ]
+
+
+def _matrix_plots(causal: CausalTables, names: Sequence[IndicatorName]) -> list[dict[str, Any]]:
+    matrices = effect_matrices(causal.effects, [name.slug for name in names])
+    labels = [name.name for name in names]
+    return [
+        {
+            "matrix": matrix,
+            "plot": make_plot(f"matrix-{i}", "Effect matrix", matrix_figure(matrix, labels)),
+        }
+        for i, matrix in enumerate(matrices)
+    ]

@@ -1,0 +1,195 @@
+"""The words, signs and number formats of the report, in one place.
+
+A verdict is never shown by colour alone: each has a word and a sign of its own. The meanings follow the ordered
+rule of the causal protocol (necessity by taking the direction away, sufficiency by putting it in).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MINUS = "\u2212"
+DASH = "\u2013"
+NOT_KNOWN = DASH
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerdictWord:
+    """How a verdict is said to a person."""
+
+    slug: str
+    word: str
+    sign: str
+    meaning: str
+
+
+VERDICT_WORDS: tuple[VerdictWord, ...] = (
+    VerdictWord(
+        slug="driver",
+        word="Driver",
+        sign="●",
+        meaning="Taking it away stops the behaviour, and putting it in starts it.",
+    ),
+    VerdictWord(
+        slug="necessary_only",
+        word="Necessary only",
+        sign="◐",
+        meaning="Taking it away stops the behaviour; by itself it does not start it.",
+    ),
+    VerdictWord(
+        slug="sufficient_only",
+        word="Sufficient only",
+        sign="◑",
+        meaning="Putting it in starts the behaviour; when it is taken away, something else does its work.",
+    ),
+    VerdictWord(
+        slug="inhibitor",
+        word="Inhibitor",
+        sign="▼",
+        meaning="Putting it in holds the behaviour back.",
+    ),
+    VerdictWord(
+        slug="text_mediated",
+        word="Through text",
+        sign="⇢",
+        meaning="No effect while the text is held fixed; it works only by what the model goes on to write.",
+    ),
+    VerdictWord(
+        slug="readout_only",
+        word="Read-out only",
+        sign="○",
+        meaning="It can be read, but moving it moves nothing: an equivalence test says so, not a missing star.",
+    ),
+    VerdictWord(
+        slug="undetermined",
+        word="Undetermined",
+        sign="?",
+        meaning="The evidence does not decide.",
+    ),
+    VerdictWord(
+        slug="invalid",
+        word="Invalid",
+        sign="✕",
+        meaning="The intervention did not do what it was meant to do, so nothing is claimed.",
+    ),
+)
+
+ROLE_WORDS: Mapping[str, str] = {
+    "driver": "driver",
+    "conjunctive": "needs its partner",
+    "redundant": "one of two ways",
+    "inhibitor": "inhibitor",
+    "upstream": "works through text",
+    "readout": "read-out",
+}
+
+SCORER_WORDS: Mapping[str, str] = {
+    "dense_logistic": "Dense probe (logistic)",
+    "dense_diff_of_means": "Dense probe (difference of means)",
+    "diff_of_means": "Dense probe (difference of means)",
+    "dense_lda": "Dense probe (LDA)",
+    "dense_ridge": "Dense probe (ridge)",
+    "sae_k_sparse": "SAE features (k-sparse)",
+    "sae_best_feature": "SAE, best single feature",
+    "sae_single": "SAE, best single feature",
+    "tfidf": "Words (TF-IDF)",
+    "bag_of_words": "Words (counts)",
+    "length": "Length",
+    "token_identity": "Token identity",
+    "random_direction": "Random direction",
+    "shuffled_labels": "Shuffled labels",
+    "shuffled": "Shuffled labels",
+}
+
+UNIT_WORDS: Mapping[str, str] = {
+    "span": "span",
+    "pair": "matched pair",
+    "sentence": "sentence",
+    "turn": "turn",
+    "transcript": "transcript",
+    "token": "token",
+}
+
+KIND_WORDS: Mapping[str, str] = {
+    "hard_negative": "hard negatives (look-alikes)",
+    "other": "other text",
+}
+
+OPERATION_WORDS: Mapping[str, str] = {
+    "P0": "Whole text patched (ceiling)",
+    "N1": "Taken away: swapped with the matched negative",
+    "N2": "Taken away: mean-ablated",
+    "S1": "Put in: swapped with the matched positive",
+    "S2": "Put in: steered",
+    "F1": "SAE feature changed",
+    "R0": "Rest of the text written anew",
+}
+
+POSITION_WORDS: Mapping[str, str] = {
+    "span_first": "first of span",
+    "span_last": "last of span",
+    "span_all": "whole span",
+    "after_span": "after span",
+    "decision": "decision",
+}
+
+
+def verdict_word(slug: str) -> VerdictWord:
+    """The wording of a verdict; an unknown one keeps its own name."""
+    for word in VERDICT_WORDS:
+        if word.slug == slug:
+            return word
+    return VerdictWord(slug="undetermined", word=plain(slug), sign="?", meaning="")
+
+
+def plain(slug: str) -> str:
+    """A slug as words: "hard_negative" -> "Hard negative"."""
+    words = slug.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def scorer_words(scorer: str) -> str:
+    """A scorer's name for a person."""
+    return SCORER_WORDS.get(scorer, plain(scorer))
+
+
+def operation_words(operation: str) -> str:
+    """What an intervention does, in words, with its identifier of the protocol kept by the caller."""
+    return OPERATION_WORDS.get(operation, plain(operation))
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = f"{0:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """An interval with a dash between its bounds, or "to" where one of them is negative."""
+    if math.isnan(low) or math.isnan(high):
+        return "no interval"
+    between = " to " if low < 0 or high < 0 else DASH
+    return f"{number(low, digits)}{between}{number(high, digits)}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as "p = 0.012" or "p < 0.001"."""
+    if value is None or math.isnan(value):
+        return "p not known"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """A share of one as a percentage."""
+    return NOT_KNOWN if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def count(value: float | None) -> str:
+    """A count with thin spaces between the thousands."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN
+    return f"{int(value):,}".replace(",", "\u202f")
