@@ -154,7 +154,7 @@ def _turn_indicators(
                 f"'labels' is a list, but there are {len(turns)} turns; say which turn has which: "
                 '{"labels": {"1": ["fabrication"], "2": []}}.'
             )
-        value = {turns.pop(): value}
+        value = {str(turns.pop()): value}
     return {
         as_turn(turn): frozenset(
             labels.slug(as_text(name, "labels")) for name in as_list(names, "labels")
