@@ -1,0 +1,1 @@
+"""Activations of a model on transcripts: captured once, stored on disk, read by row."""
