@@ -1,0 +1,126 @@
+"""The estimators by name, and the choice of their strength on rows that were not fitted on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+
+from mechprobe.errors import ConfigError
+from mechprobe.probes.directions import (
+    SHRINKAGES,
+    fit_difference_of_means,
+    fit_lda,
+    fit_random_direction,
+    fit_ridge,
+)
+from mechprobe.probes.k_sparse import KS, fit_k_sparse
+from mechprobe.probes.lasso import L1_STRENGTHS, fit_lasso
+from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
+from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.paper import PAPER_L2_STRENGTH, fit_paper_recipe
+from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
+
+Reads = Literal["acts", "feature_acts"]
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """Fit all indicators: for each strength, one probe for each indicator. Deterministic in the seed."""
+
+    def __call__(
+        self, rows: LabelledRows, strengths: Sequence[float], *, seed: int
+    ) -> list[tuple[LinearProbe, ...]]:
+        """See the class."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimator:
+    """A way to fit probes, with the candidates for its one setting."""
+
+    name: str
+    """The scorer's name in tables, for instance "dense_logistic"."""
+    reads: Reads
+    """Raw activations, or the features of an SAE."""
+    fit: Fit
+    strengths: tuple[float, ...]
+    """Candidates, the simplest or smoothest first: of equals the first is chosen."""
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    estimator.name: estimator
+    for estimator in (
+        Estimator(name="dense_logistic", reads="acts", fit=fit_logistic, strengths=L2_STRENGTHS),
+        Estimator(
+            name="dense_paper", reads="acts", fit=fit_paper_recipe, strengths=(PAPER_L2_STRENGTH,)
+        ),
+        Estimator(name="dense_ridge", reads="acts", fit=fit_ridge, strengths=L2_STRENGTHS),
+        Estimator(name="dense_lda", reads="acts", fit=fit_lda, strengths=SHRINKAGES),
+        Estimator(
+            name="dense_diff_of_means", reads="acts", fit=fit_difference_of_means, strengths=(0.0,)
+        ),
+        Estimator(
+            name="random_direction", reads="acts", fit=fit_random_direction, strengths=(0.0,)
+        ),
+        Estimator(name="sae_k_sparse", reads="feature_acts", fit=fit_k_sparse, strengths=KS),
+        Estimator(
+            name="sae_logistic", reads="feature_acts", fit=fit_logistic, strengths=L2_STRENGTHS
+        ),
+        Estimator(name="sae_lasso", reads="feature_acts", fit=fit_lasso, strengths=L1_STRENGTHS),
+    )
+}
+
+
+def find_estimator(name: str) -> Estimator:
+    """The estimator of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    if name not in ESTIMATORS:
+        raise ConfigError(f"unknown estimator {name!r}; there are {', '.join(ESTIMATORS)}.")
+    return ESTIMATORS[name]
+
+
+def fit_selected(
+    estimator: Estimator, rows: LabelledRows, select: LabelledRows | None, *, seed: int = 0
+) -> tuple[LinearProbe, ...]:
+    """One probe for each indicator, with the strength of highest AUROC on the select rows.
+
+    Where `select` is None, the middle candidate is taken.
+
+    Args:
+        select: rows of other groups than those fitted on, with the same indicators.
+    """
+    if select is None or len(estimator.strengths) == 1:
+        middle = estimator.strengths[len(estimator.strengths) // 2]
+        return estimator.fit(rows, [middle], seed=seed)[0]
+    candidates = estimator.fit(rows, estimator.strengths, seed=seed)
+    chosen: list[LinearProbe] = []
+    for at in range(len(rows.indicators)):
+        probes = [probes[at] for probes in candidates]
+        used = select.labels[:, at] != LEFT_OUT
+        scores = scores_of(probes, select.X)[used]
+        quality = auroc_by_column(scores, select.labels[used, at] == POSITIVE)
+        chosen.append(probes[int(np.argmax(quality))])
+    return tuple(chosen)
+
+
+def scores_of(probes: Sequence[LinearProbe], X: Matrix) -> Float[np.ndarray, "tok probe"]:
+    """Scores of several probes from one product with the rows."""
+    weight = np.stack([probe.weight for probe in probes], axis=1)
+    return np.asarray(X @ weight + np.array([probe.bias for probe in probes], dtype=np.float32))
+
+
+def auroc_by_column(
+    scores: Float[np.ndarray, "tok candidate"], is_positive: Bool[np.ndarray, "tok"]
+) -> Float[np.ndarray, "candidate"]:
+    """AUROC of each column of scores against the same labels, rounded to what can be told apart."""
+    n_pos = int(is_positive.sum())
+    n_pairs = n_pos * (len(is_positive) - n_pos)
+    wins = rankdata(scores, axis=0)[is_positive].sum(axis=0) - n_pos * (n_pos + 1) / 2
+    return np.round(wins / n_pairs, 6)
