@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from mechprobe.errors import ConfigError
+from mechprobe.errors import ConfigError, ModelError
 from mechprobe.models.organism.roles import RoleTable
 from mechprobe.models.organism.text import Audit, draw_audits
 from mechprobe.models.organism.tokenizer import (
@@ -34,6 +34,8 @@ from mechprobe.models.organism.world import Scene, World
 
 THOUGHT_WEIGHT = 0.3
 ANSWER_WEIGHT = 4.0
+MIN_ACTION_ACCURACY = 0.99
+MIN_AUDIT_ACCURACY = 0.98
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +88,26 @@ class Example:
     weights: Float[np.ndarray, "tok"]
 
 
-def train_organism(roles: RoleTable, config: OrganismConfig, out: Path) -> None:
-    """Train a model of this world and save it with its tokenizer in `out`."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Share of held-out answers that the model gets right."""
+
+    action: float
+    """Over natural and broken scenes, half and half; chance is the share of compliance, about one half."""
+    audit: float
+    """Chance is about .6 (most thoughts that are asked about are not held)."""
+
+    def reaches_bar(self) -> bool:
+        """Whether the organism is good enough to be a fixture."""
+        return self.action >= MIN_ACTION_ACCURACY and self.audit >= MIN_AUDIT_ACCURACY
+
+
+def train_organism(roles: RoleTable, config: OrganismConfig, out: Path) -> Accuracy:
+    """Train a model of this world and save it with its tokenizer in `out`.
+
+    Raises:
+        ModelError: the trained model misses the bar; nothing is saved.
+    """
     rng = np.random.default_rng([config.seed, 1])
     examples = draw_examples(roles, config, rng)
     model = build_model(config)
@@ -105,12 +125,43 @@ def train_organism(roles: RoleTable, config: OrganismConfig, out: Path) -> None:
         optimizer.step()
         schedule.step()
         progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    reached = measure_accuracy(model, roles, np.random.default_rng([config.seed, 2]))
+    if not reached.reaches_bar():
+        raise ModelError(
+            f"the organism answers {reached.action:.3f} of the actions and {reached.audit:.3f} of the audits "
+            f"right; the bar is {MIN_ACTION_ACCURACY} and {MIN_AUDIT_ACCURACY}. Nothing was saved; train with "
+            f"more steps than {config.n_steps}."
+        )
     save_organism(model, out)
+    return reached
+
+
+@torch.no_grad()
+def measure_accuracy(
+    model: Any, roles: RoleTable, rng: np.random.Generator, n_scenes: int = 1000
+) -> Accuracy:
+    """Answer held-out scenes, half of them broken, with four audits each."""
+    model.eval()
+    config = OrganismConfig(n_scenes=n_scenes, broken_share=0.5)
+    examples = draw_examples(roles, config, rng)
+    right: dict[str, list[Tensor]] = {"action": [], "audit": []}
+    for start in range(0, n_scenes, 100):
+        token_ids, weights = pad_batch(examples[start : start + 100])
+        is_right = model(token_ids).logits[:, :-1].argmax(-1) == token_ids[:, 1:]
+        is_answer = weights[:, 1:] == ANSWER_WEIGHT
+        is_action = is_answer & (is_answer.cumsum(1) == 1)
+        right["action"].append(is_right[is_action])
+        right["audit"].append(is_right[is_answer & ~is_action])
+    means = {name: float(torch.cat(found).float().mean()) for name, found in right.items()}
+    return Accuracy(action=means["action"], audit=means["audit"])
 
 
 def save_organism(model: Any, out: Path) -> None:
     """Save the weights in half precision, and the tokenizer with its template."""
     out.mkdir(parents=True, exist_ok=True)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     model.eval().to(torch.float16).save_pretrained(out)
     build_tokenizer().save_pretrained(out)
 

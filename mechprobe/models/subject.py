@@ -1,0 +1,365 @@
+"""The model under study: run it, capture its activations, edit them, let it write."""
+
+import inspect
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechprobe.errors import HookError, ModelError, ShapeError
+from mechprobe.models.batching import TokenBatch
+from mechprobe.models.edits import AnyEdit, Edit, EditContext, PlacedEdit, apply_edit, check_fired
+from mechprobe.models.generation import choose_tokens, uniform_draws
+from mechprobe.models.hook_names import HookTable, read_hook_points
+from mechprobe.models.loading import digest_model, load_model, load_tokenizer
+from mechprobe.models.parity import Parity, compare
+from mechprobe.models.rendering import Rendering, read_template, render
+from mechprobe.transcripts.transcript import Transcript
+
+__all__ = ["AnyEdit", "Edit", "EditContext", "PlacedEdit", "Subject", "TokenBatch"]
+
+
+class Subject:
+    """A loaded model with checked hook points; `Subject.load` makes one.
+
+    All edits go through `editing`, `run`, `capture` or `generate`, which put the model back as it was even after an
+    error. Activations have one row for each position of the batch, padding included.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        bridge: Any,
+        tokenizer: Any,
+        hooks: HookTable,
+        parity: Parity,
+        is_causal: bool,
+        source: str | Path,
+        chat_template: str | None,
+        window: int | None,
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.hooks = hooks
+        self.parity = parity
+        self.is_causal = is_causal
+        self.chat_template = chat_template
+        self.window = window
+        self.n_layers = int(bridge.cfg.n_layers)
+        self.d_model = int(bridge.cfg.d_model)
+        self.d_vocab = int(bridge.cfg.d_vocab)
+        self._bridge = bridge
+        self._source = source
+        self._where: EditContext | None = None
+
+    @staticmethod
+    def load(
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        chat_template: str | None = None,
+        window: int | None = None,
+        revision: str | None = None,
+    ) -> "Subject":
+        """Load a model from a local folder or by hub name, and check the bridge against the plain model.
+
+        Args:
+            dtype: "float32", "bfloat16" or "float16".
+            chat_template: None for the tokenizer's own, "plain", or the path of a Jinja file.
+            window: tokens that the model reads at once; longer conversations are read in consecutive windows.
+
+        Raises:
+            ModelError: missing folder, no tokenizer, unsupported architecture, or the bridge computes something else.
+        """
+        tokenizer = load_tokenizer(model, revision=revision)
+        loaded = load_model(model, tokenizer, device=device, dtype=dtype, revision=revision)
+        parity, widths = compare(loaded.plain, loaded.bridge, str(model))
+        points, aliases = read_hook_points(loaded.bridge)
+        if window is None and not loaded.is_causal:
+            window = _max_positions(loaded.bridge, tokenizer, is_causal=False)
+        return Subject(
+            name=str(model),
+            bridge=loaded.bridge,
+            tokenizer=tokenizer,
+            hooks=HookTable(points=points, aliases=aliases, widths=widths),
+            parity=parity,
+            is_causal=loaded.is_causal,
+            source=model,
+            chat_template=read_template(chat_template),
+            window=window,
+        )
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Canonical names of the hook points that write a row of numbers for each token."""
+        return tuple(self.hooks.widths)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up batches; what it is does not matter, since it is masked."""
+        pad_id = self.tokenizer.pad_token_id
+        return int(pad_id) if pad_id is not None and pad_id < self.d_vocab else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model reads its tokens."""
+        return torch.device(self._bridge.cfg.device)
+
+    @property
+    def max_positions(self) -> int | None:
+        """Most tokens of one sequence; None if the model states no limit."""
+        return _max_positions(self._bridge, self.tokenizer, is_causal=self.is_causal)
+
+    @cached_property
+    def model_digest(self) -> str:
+        """What records name the weights by."""
+        return digest_model(self._source, self._bridge.original_model.config)
+
+    def resolve(self, hook_name: str) -> str:
+        """The canonical name of a hook point.
+
+        Raises:
+            HookError: there is no such hook point (the error lists near names).
+        """
+        return self.hooks.resolve(hook_name)
+
+    def width(self, hook_name: str) -> int:
+        """Numbers that a hook point writes for each token."""
+        return self.hooks.widths[self.resolve(hook_name)]
+
+    def render(self, transcript: Transcript, *, max_tokens: int | None = None) -> Rendering:
+        """The transcript as this model reads it."""
+        return render(
+            transcript,
+            self.tokenizer,
+            chat_template=self.chat_template,
+            window=self.window,
+            max_tokens=max_tokens,
+        )
+
+    def run(
+        self,
+        batch: TokenBatch,
+        *,
+        edits: Sequence[AnyEdit] = (),
+        positions: Int[Tensor, "case"] | None = None,
+    ) -> Float[Tensor, "case pos vocab"] | Float[Tensor, "case vocab"]:
+        """Logits of every position, or of one position for each case.
+
+        Raises:
+            ModelError: the model is an encoder, whose vocabulary head is not trained.
+        """
+        self._need_causal("logits")
+        # The vocabulary is wide, so only the positions that are read go through the unembedding.
+        edits_unembedding = any(self.resolve(e.hook_name).startswith("unembed") for e in edits)
+        few = None if positions is None or edits_unembedding else positions.unique().to(self.device)
+        with self.editing(edits), torch.no_grad():
+            logits = self._forward(batch, keep=few)
+        if positions is None:
+            return logits
+        at = positions.to(logits.device)
+        if few is not None and logits.shape[1] == len(few):
+            at = torch.searchsorted(few, at)
+        return logits[torch.arange(len(at), device=logits.device), at]
+
+    def capture(
+        self, batch: TokenBatch, hook_names: Sequence[str], *, edits: Sequence[AnyEdit] = ()
+    ) -> dict[str, Float[Tensor, "case pos d"]]:
+        """Activations at several hook points from one pass that stops after the last of them.
+
+        Args:
+            edits: fire before the activations of their own hook point are captured.
+
+        Returns:
+            The activations under the names that were asked for.
+        """
+        wanted = {name: self.resolve(name) for name in hook_names}
+        found: dict[str, Tensor] = {}
+        if not wanted:
+            raise HookError("no hook point was named to capture from; name at least one.")
+        with self.editing(edits), self._catching(set(wanted.values()), found), torch.no_grad():
+            try:
+                self._forward(batch)
+            except _AllCapturedError:
+                pass
+        return {name: found[canonical] for name, canonical in wanted.items()}
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        edits: Sequence[AnyEdit] = (),
+        temperature: float = 1.0,
+        seed: int | Sequence[int] = 0,
+        stop_token_ids: Sequence[int] = (),
+    ) -> list[list[int]]:
+        """New tokens for each prompt, up to and including the first stop token.
+
+        A prompt's text depends on its own seed only: batches give what single prompts give. Edits fire at every step;
+        after the first they see the newest token only.
+
+        Args:
+            temperature: 0 takes the most likely token.
+            seed: one for all (each prompt draws by its place), or one for each prompt.
+
+        Raises:
+            ModelError: the model is an encoder, or the text would exceed the model's positions.
+        """
+        self._need_causal("generated text")
+        batch = TokenBatch.of(prompts, self.pad_id, side="left")
+        self._need_room(batch.token_ids.shape[1] + max_new_tokens)
+        draws = uniform_draws(seed, len(prompts), max_new_tokens)
+        stops = torch.tensor(list(stop_token_ids), dtype=torch.long)
+        written: list[Int[Tensor, "case"]] = []
+        is_done = torch.zeros(len(prompts), dtype=torch.bool)
+        with self.editing(edits), torch.no_grad():
+            cache: Any = None
+            for step in range(max_new_tokens):
+                logits, cache = self._step(batch, cache)
+                new = choose_tokens(logits, temperature, draws[:, step]).cpu()
+                written.append(new)
+                is_done |= torch.isin(new, stops)
+                if bool(is_done.all()):
+                    break
+                batch = _appended(batch, new)
+        columns = torch.stack(written, 1).tolist() if written else [[] for _ in prompts]
+        return [_cut(row, stop_token_ids) for row in columns]
+
+    @contextmanager
+    def editing(self, edits: Sequence[AnyEdit]) -> Generator[list[int], None, None]:
+        """Apply edits, in order, to every pass of this subject while active; yields the firings of each so far.
+
+        Raises:
+            HookError: a hook point does not exist, or an edit never fired.
+        """
+        points = [self.hooks.points[self.resolve(edit.hook_name)] for edit in edits]
+        counts = [0] * len(edits)
+        handles: list[Any] = []
+        try:
+            for index, (point, edit) in enumerate(zip(points, edits, strict=True)):
+                handles.append(point.register_forward_hook(self._edit_hook(edit, counts, index)))
+            yield counts
+        finally:
+            for handle in handles:
+                handle.remove()
+        check_fired(list(edits), counts)
+
+    def _edit_hook(self, edit: AnyEdit, counts: list[int], index: int) -> Any:
+        def change(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
+            if self._where is None:
+                raise ModelError(
+                    "the model was called past its Subject; use run, capture or generate while editing."
+                )
+            flat = out.reshape(*out.shape[:2], -1)
+            edited, fired = apply_edit(edit, flat, self._where)
+            counts[index] += fired
+            return edited.reshape(out.shape)
+
+        return change
+
+    @contextmanager
+    def _catching(
+        self, names: set[str], found: dict[str, Tensor]
+    ) -> Generator[None, None, None]:
+        def catch(name: str) -> Any:
+            def look(_module: Any, _inputs: Any, out: Tensor) -> None:
+                found[name] = out.detach().reshape(*out.shape[:2], -1).clone()
+                if len(found) == len(names):
+                    raise _AllCapturedError
+
+            return look
+
+        handles = [self.hooks.points[name].register_forward_hook(catch(name)) for name in names]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _forward(self, batch: TokenBatch, *, keep: Int[Tensor, "kept"] | None = None) -> Tensor:
+        self._need_room(batch.token_ids.shape[1])
+        options: dict[str, Any] = {} if keep is None or not self._can_keep else {"logits_to_keep": keep}
+        if self.is_causal:
+            options["use_cache"] = False
+        with self._at(batch.positions):
+            return self._bridge(
+                batch.token_ids.to(self.device),
+                attention_mask=batch.mask.long().to(self.device),
+                **options,
+            )
+
+    def _step(self, batch: TokenBatch, cache: Any) -> tuple[Float[Tensor, "case vocab"], Any]:
+        """Logits of the next token: the whole prompt at first, then the newest token with the cache."""
+        first = 0 if cache is None else batch.token_ids.shape[1] - 1
+        options: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
+        if self._can_keep:
+            options["logits_to_keep"] = 1
+        with self._at(batch.positions[:, first:]):
+            logits, cache = self._bridge(
+                batch.token_ids[:, first:].to(self.device),
+                attention_mask=batch.mask.long().to(self.device),
+                return_type="logits_and_cache",
+                use_cache=True,
+                **options,
+            )
+        return logits[:, -1], cache
+
+    @contextmanager
+    def _at(self, positions: Int[Tensor, "case pos"]) -> Generator[None, None, None]:
+        self._where = EditContext(positions=positions)
+        try:
+            yield
+        finally:
+            self._where = None
+
+    @cached_property
+    def _can_keep(self) -> bool:
+        forward = self._bridge.original_model.forward
+        return "logits_to_keep" in inspect.signature(forward).parameters
+
+    def _need_causal(self, what: str) -> None:
+        if not self.is_causal:
+            raise ModelError(
+                f"{self.name} is an encoder and has no {what}; use it to capture activations, or load a causal model."
+            )
+
+    def _need_room(self, n_tokens: int) -> None:
+        limit = self.max_positions
+        if limit is not None and n_tokens > limit:
+            raise ShapeError(
+                f"a sequence of {n_tokens} tokens is longer than the {limit} that {self.name} reads; set window "
+                "(tokens read at once) or max_tokens."
+            )
+
+
+class _AllCapturedError(Exception):
+    """Nothing is left to capture; the rest of the pass is not needed."""
+
+
+def _appended(batch: TokenBatch, new: Int[Tensor, "case"]) -> TokenBatch:
+    more = torch.ones(len(new), 1, dtype=torch.bool)
+    return TokenBatch(
+        token_ids=torch.cat([batch.token_ids, new[:, None]], 1), mask=torch.cat([batch.mask, more], 1)
+    )
+
+
+def _cut(tokens: list[int], stops: Sequence[int]) -> list[int]:
+    ends = [index for index, token in enumerate(tokens) if token in stops]
+    return tokens[: ends[0] + 1] if ends else tokens
+
+
+def _max_positions(bridge: Any, tokenizer: Any, *, is_causal: bool) -> int | None:
+    config = bridge.original_model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or is_causal:
+        return limit
+    # Some encoders keep a few positions for themselves; their tokenizer knows.
+    return min(int(limit), int(tokenizer.model_max_length))
