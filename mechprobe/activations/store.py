@@ -33,6 +33,7 @@ from mechprobe.records import digest_json
 
 KIND = "mechprobe activations"
 HEADER_NAME = "store.json"
+_CODED = ["transcript_id", "role", "section"]
 
 Rows = slice | np.ndarray | None
 """Which rows of a store: None for all, a slice, row numbers, or one boolean for each row."""
@@ -90,6 +91,11 @@ class ActivationStore:
         """Ids of the transcripts, in the order that the `conversation` column counts them."""
         return tuple(name for shard in self.shards for name in shard.facts["transcript_ids"])
 
+    @property
+    def n_dropped(self) -> int:
+        """How many texts of the transcripts the chat template did not render, such as old reasoning."""
+        return sum(shard.facts["n_dropped"] for shard in self.shards)
+
     @cached_property
     def digest(self) -> str:
         """Digest of everything stored, from the sidecars."""
@@ -100,7 +106,7 @@ class ActivationStore:
         """The token table: one row for each stored token, in row order."""
         paths = [self.folder / f"{shard.name}.parquet" for shard in self.shards]
         try:
-            tables = [pq.read_table(path) for path in paths]
+            tables = [pq.read_table(path, read_dictionary=_CODED) for path in paths]
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"a token table in {self.folder} cannot be read ({error}); run verify() to see which."

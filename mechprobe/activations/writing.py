@@ -95,11 +95,13 @@ class StoreWriter:
         *,
         first_conversation: int,
         transcript_ids: Sequence[str],
+        n_dropped: int = 0,
     ) -> Sidecar:
         """Write one shard of whole conversations.
 
         Args:
             tokens: the token table, one row for each row of the activations.
+            n_dropped: texts of these conversations that the chat template did not render.
 
         Raises:
             ShapeError: activations and token table have different rows, or a width is not the promised one.
@@ -113,6 +115,7 @@ class StoreWriter:
             "shapes": {name: list(tensor.shape) for name, tensor in stored.items()},
             "first_conversation": first_conversation,
             "transcript_ids": list(transcript_ids),
+            "n_dropped": n_dropped,
         }
         return commit_shard(
             self.folder,
@@ -166,6 +169,9 @@ def _refuse_other_settings(folder: Path, found: dict[str, Any], wanted: dict[str
 
 def _parquet_chunks(tokens: pd.DataFrame) -> Iterator[Chunk]:
     stream = io.BytesIO()
-    table = pa.Table.from_pandas(tokens, preserve_index=False).replace_schema_metadata(None)
+    # Plain strings, since the codes of categories may have another width in each shard.
+    categories = tokens.select_dtypes("category").columns
+    plain = tokens.astype(dict.fromkeys(categories, "str"))
+    table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
     pq.write_table(table, stream, compression="zstd")
     yield stream.getbuffer()

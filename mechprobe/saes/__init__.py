@@ -1,0 +1,1 @@
+"""Sparse autoencoders: trained, loaded, attached to a model, and their features stored."""
