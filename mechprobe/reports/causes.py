@@ -9,10 +9,12 @@ import pandas as pd
 
 from mechprobe.errors import DataError
 from mechprobe.reports.estimates import to_float, to_text
-from mechprobe.reports.rows import column_floats, distinct, records, rows_where
+from mechprobe.reports.rows import column_floats, column_text, distinct, records, rows_where
 from mechprobe.reports.tables import SELFTEST
-from mechprobe.reports.wording import POSITION_WORDS, ROLE_WORDS, VERDICT_WORDS, plain
+from mechprobe.reports.wording import POSITION_WORDS, VERDICT_WORDS, plain, verdict_word
 
+ALL = "all"
+"""Indicator of the rows that average over the indicators."""
 CEILING = 0.25
 """Below this share of the full effect no verdict is given at a site."""
 
@@ -31,17 +33,20 @@ class SiteMap:
 
 def site_maps(sites: pd.DataFrame, indicator: str | None = None) -> list[SiteMap]:
     """One map for each outcome: of one indicator, or the mean over all of them."""
-    rows = sites if indicator is None else rows_where(sites, indicator=indicator)
+    has_mean = ALL in column_text(sites, "indicator")
+    name = ALL if indicator is None and has_mean else indicator
+    rows = sites if name is None else rows_where(sites, indicator=name)
+    n_indicators = len([found for found in distinct(sites, "indicator") if found != ALL])
     if "outcome" not in rows.columns:
         rows = rows.assign(outcome="")
     maps = [
-        _site_map(rows_where(rows, outcome=outcome), outcome)
+        _site_map(rows_where(rows, outcome=outcome), outcome, n_indicators)
         for outcome in distinct(rows, "outcome")
     ]
     return [found for found in maps if found is not None]
 
 
-def _site_map(rows: pd.DataFrame, outcome: str) -> SiteMap | None:
+def _site_map(rows: pd.DataFrame, outcome: str, n_indicators: int) -> SiteMap | None:
     hooks, positions = _hook_order(rows), _position_order(rows)
     cells = zip(rows["hook_name"], rows["position"], column_floats(rows, "effect"), strict=True)
     found: dict[tuple[str, str], list[float]] = {}
@@ -56,7 +61,7 @@ def _site_map(rows: pd.DataFrame, outcome: str) -> SiteMap | None:
     return SiteMap(
         outcome=outcome,
         effect=pd.DataFrame(grid, index=hooks, columns=positions),
-        n_indicators=len(distinct(rows, "indicator")),
+        n_indicators=n_indicators,
         best_hook=best[0],
         best_position=POSITION_WORDS.get(best[1], best[1]),
         best_effect=mean[best],
@@ -112,7 +117,7 @@ def quality_rows(quality: pd.DataFrame) -> list[QualityRow]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusionCell:
-    """How many indicators of a true role got a verdict."""
+    """How many indicators of one truth got a verdict."""
 
     verdict: str
     n: int
@@ -125,21 +130,11 @@ class SelfTest:
 
     verdicts: tuple[str, ...]
     confusion: Mapping[str, tuple[ConfusionCell, ...]]
-    """Words of the true role -> a cell for each of `verdicts`."""
+    """The verdict that would be right -> a cell for each of `verdicts`."""
     right: int
     of: int
     false_driver_random: str
     false_driver_shuffled: str
-
-
-RIGHT_VERDICT: Mapping[str, str] = {
-    "driver": "driver",
-    "conjunctive": "necessary_only",
-    "redundant": "sufficient_only",
-    "inhibitor": "inhibitor",
-    "upstream": "text_mediated",
-    "readout": "readout_only",
-}
 
 
 def self_test(found: Mapping[str, Any]) -> SelfTest:
@@ -153,16 +148,16 @@ def self_test(found: Mapping[str, Any]) -> SelfTest:
     if lacking:
         raise DataError(f"{SELFTEST} lacks {', '.join(lacking)}; run `mechprobe causal` again.")
     confusion: Mapping[str, Mapping[str, int]] = found["confusion"]
-    given = {verdict for row in confusion.values() for verdict in row}
+    given = {*confusion} | {verdict for row in confusion.values() for verdict in row}
     verdicts = [word.slug for word in VERDICT_WORDS if word.slug in given]
     verdicts += sorted(given.difference(verdicts))
-    roles = [role for role in RIGHT_VERDICT if role in confusion]
-    roles += [role for role in confusion if role not in roles]
+    truths = [word.slug for word in VERDICT_WORDS if word.slug in confusion]
+    truths += [truth for truth in confusion if truth not in truths]
     return SelfTest(
         verdicts=tuple(verdicts),
         confusion={
-            plain(ROLE_WORDS.get(role, role)): _confusion_row(role, confusion[role], verdicts)
-            for role in roles
+            verdict_word(truth).word: _confusion_row(truth, confusion[truth], verdicts)
+            for truth in truths
         },
         right=int(found["right"]),
         of=int(found["of"]),
@@ -172,11 +167,10 @@ def self_test(found: Mapping[str, Any]) -> SelfTest:
 
 
 def _confusion_row(
-    role: str, row: Mapping[str, int], verdicts: Sequence[str]
+    truth: str, row: Mapping[str, int], verdicts: Sequence[str]
 ) -> tuple[ConfusionCell, ...]:
-    right = RIGHT_VERDICT.get(role, role)
     return tuple(
-        ConfusionCell(verdict=verdict, n=int(row.get(verdict, 0)), is_right=verdict == right)
+        ConfusionCell(verdict=verdict, n=int(row.get(verdict, 0)), is_right=verdict == truth)
         for verdict in verdicts
     )
 

@@ -1,9 +1,10 @@
 """Causal effects beside their controls.
 
-An effect is normalised: 1 is the whole effect of flipping the indicator in the text. Each one is shown with the
-effects of directions that should do nothing (random, shuffled labels) and of the other indicators' directions.
+An effect is in natural gaps of the outcome: 1 moves a run all the way to the other behaviour. Each one is shown with
+the effects of directions that should do nothing (random, shuffled labels) and of the other indicators' directions.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mechprobe.reports.estimates import NAN, Estimate, estimate_of, to_float, to_text
-from mechprobe.reports.rows import column_floats, column_text, records, rows_at, rows_where
+from mechprobe.reports.rows import column_floats, column_text, records, rows_where
 
 NO_CONTROL = "none"
 OTHER_PREFIX = "other:"
@@ -55,10 +56,16 @@ class EffectRow:
 
 def effect_rows(effects: pd.DataFrame, indicator: str) -> list[EffectRow]:
     """The indicator's own effects, each with its controls, in the table's order."""
-    mine = with_defaults(rows_where(effects, indicator=indicator))
-    is_own = np.asarray(mine["control"] == NO_CONTROL, dtype=bool)
-    controls = rows_at(mine, ~is_own)
-    return [_effect_row(row, controls) for row in records(rows_at(mine, is_own))]
+    rows = records(with_defaults(rows_where(effects, indicator=indicator)))
+    controls: dict[_Condition, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["control"] != NO_CONTROL:
+            controls.setdefault(_condition(row), []).append(row)
+    return [
+        _effect_row(row, controls.get(_condition(row), []))
+        for row in rows
+        if row["control"] == NO_CONTROL
+    ]
 
 
 def with_defaults(effects: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +81,16 @@ def with_defaults(effects: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _effect_row(row: dict[str, Any], controls: pd.DataFrame) -> EffectRow:
+_Condition = tuple[str, str, str, str]
+
+
+def _condition(row: Mapping[str, Any]) -> _Condition:
+    """What an effect and its controls have in common: operation, outcome, runs and strength."""
+    strength = f"{to_float(row['strength']):.6g}"
+    return to_text(row["operation"]), row["outcome"], row["stratum"], strength
+
+
+def _effect_row(row: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -> EffectRow:
     return EffectRow(
         direction=to_text(row["direction"]),
         operation=to_text(row["operation"]),
@@ -84,33 +100,19 @@ def _effect_row(row: dict[str, Any], controls: pd.DataFrame) -> EffectRow:
         position=to_text(row["position"]),
         n=to_float(row["n"]),
         effect=estimate_of(row, "effect"),
-        controls=tuple(_controls(_matching(controls, row))),
+        controls=tuple(_controls(controls)),
         flip_rate=to_float(row.get("flip_rate")),
         mass=to_float(row.get("mass")),
     )
 
 
-def _matching(controls: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
-    """The controls run under the row's operation, outcome, stratum and strength."""
-    alike = {name: row[name] for name in ("operation", "outcome", "stratum")}
-    found = rows_where(controls, **alike)
-    strength = to_float(row["strength"])
-    near = np.isclose(column_floats(found, "strength"), strength, equal_nan=True)
-    found = rows_at(found, near)
-    of_direction = rows_where(found, direction=row["direction"])
-    return of_direction if len(of_direction) else found
-
-
-def _controls(rows: pd.DataFrame) -> list[Control]:
-    names = column_text(rows, "control")
-    kinds = np.array(["other" if name.startswith(OTHER_PREFIX) else name for name in names])
-    effects = column_floats(rows, "effect")
-    order = ["random", "shuffled", "other"]
-    found = sorted(
-        {str(kind) for kind in kinds},
-        key=lambda kind: (order.index(kind) if kind in order else len(order), kind),
-    )
-    return [summarise_control(kind, effects[kinds == kind]) for kind in found]
+def _controls(rows: Sequence[Mapping[str, Any]]) -> list[Control]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        name = to_text(row["control"])
+        kind = "other" if name.startswith(OTHER_PREFIX) else name
+        found.setdefault(kind, []).append(to_float(row["effect"]))
+    return [summarise_control(kind, np.array(found[kind])) for kind in sorted(found)]
 
 
 def summarise_control(name: str, effects: np.ndarray) -> Control:

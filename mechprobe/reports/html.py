@@ -10,8 +10,10 @@ from markupsafe import Markup
 from mechprobe.reports.figures import plotly_script
 from mechprobe.reports.marks import effect_mark, forest_axis, forest_mark
 from mechprobe.reports.wording import (
+    CONTROL_WORDS,
     POSITION_WORDS,
     ROLE_WORDS,
+    STRATUM_WORDS,
     UNIT_WORDS,
     VERDICT_WORDS,
     count,
@@ -56,6 +58,8 @@ def render_page(context: Mapping[str, Any]) -> str:
         "verdict_words": VERDICT_WORDS,
         "unit_words": UNIT_WORDS,
         "role_words": ROLE_WORDS,
+        "stratum_words": STRATUM_WORDS,
+        "control_words": CONTROL_WORDS,
         "position_words": POSITION_WORDS,
         "style": _own("style.css"),
         "script": _own("page.js"),

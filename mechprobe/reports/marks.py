@@ -13,16 +13,16 @@ from mechprobe.reports.overview import UnitScores
 from mechprobe.reports.verdicts import EffectSide
 
 AUROC_LOW, AUROC_HIGH = 0.4, 1.0
-FOREST_WIDTH, FOREST_HEIGHT, MARGIN = 126, 34, 5
-LANES = (("dense", 6), ("sparse", 13), ("words", 20), ("length", 27))
+FOREST_WIDTH, FOREST_HEIGHT, MARGIN = 112.0, 34.0, 5.0
+LANES = (("dense", 6.0), ("sparse", 13.0), ("words", 20.0), ("length", 27.0))
 EFFECT_LOW, EFFECT_HIGH = -1.25, 1.25
-EFFECT_WIDTH, EFFECT_HEIGHT = 76, 18
+EFFECT_WIDTH, EFFECT_HEIGHT = 76.0, 18.0
 
 
 def forest_mark(scores: UnitScores) -> Markup:
     """The AUROC of the compared scorers, one lane each, over a line at chance."""
     parts = [
-        _line("chance", _auroc_x(scores.chance), 1, _auroc_x(scores.chance), FOREST_HEIGHT - 1)
+        _line("chance", _auroc_x(scores.chance), 1.0, _auroc_x(scores.chance), FOREST_HEIGHT - 1.0)
     ]
     for name, y in LANES:
         estimate = getattr(scores, name)
@@ -38,10 +38,10 @@ def forest_axis() -> Markup:
         f'<text x="{_auroc_x(value):.1f}" y="10" text-anchor="middle">{label}</text>'
         for value, label in ticks
     ]
-    return _svg("axis", FOREST_WIDTH, 12, parts)
+    return _svg("axis", FOREST_WIDTH, 12.0, parts)
 
 
-def _lane(name: str, estimate: Estimate, y: int) -> list[str]:
+def _lane(name: str, estimate: Estimate, y: float) -> list[str]:
     parts: list[str] = []
     if estimate.has_interval:
         parts.append(
@@ -63,20 +63,20 @@ def _lane(name: str, estimate: Estimate, y: int) -> list[str]:
 
 def effect_mark(side: EffectSide) -> Markup:
     """A bar from zero to the effect, its interval, and a band as wide as the random control."""
-    zero, middle = _effect_x(0), EFFECT_HEIGHT / 2
+    zero, middle = _effect_x(0.0), EFFECT_HEIGHT / 2
     parts: list[str] = []
     if side.control is not None and not math.isnan(side.control.largest_usual):
         reach = side.control.largest_usual
         left, right = _effect_x(-reach), _effect_x(reach)
-        parts.append(_rect("band", left, 1, max(right - left, 1), EFFECT_HEIGHT - 2))
+        parts.append(_rect("band", left, 1.0, max(right - left, 1.0), EFFECT_HEIGHT - 2))
     if side.effect.is_known:
         end = _effect_x(side.effect.value)
         sign = "positive" if side.effect.value >= 0 else "negative"
-        parts.append(_rect(f"bar {sign}", min(zero, end), middle - 4, abs(end - zero), 8))
+        parts.append(_rect(f"bar {sign}", min(zero, end), middle - 4, abs(end - zero), 8.0))
     if side.effect.has_interval:
         low, high = _effect_x(side.effect.low), _effect_x(side.effect.high)
         parts.append(_line("reach", low, middle, high, middle))
-    parts.append(_line("zero", zero, 0, zero, EFFECT_HEIGHT))
+    parts.append(_line("zero", zero, 0.0, zero, EFFECT_HEIGHT))
     return _svg("effect", EFFECT_WIDTH, EFFECT_HEIGHT, parts)
 
 
@@ -88,7 +88,7 @@ def _effect_x(value: float) -> float:
     return _place(value, EFFECT_LOW, EFFECT_HIGH, EFFECT_WIDTH)
 
 
-def _place(value: float, low: float, high: float, width: int) -> float:
+def _place(value: float, low: float, high: float, width: float) -> float:
     inside = 0.0 if math.isnan(value) else (min(max(value, low), high) - low) / (high - low)
     return MARGIN + inside * (width - 2 * MARGIN)
 
@@ -103,9 +103,9 @@ def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
     )
 
 
-def _svg(kind: str, width: int, height: int, parts: list[str]) -> Markup:
+def _svg(kind: str, width: float, height: float, parts: list[str]) -> Markup:
     inside = "".join(parts)
     return Markup(
-        f'<svg class="mark {kind}" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" aria-hidden="true">{inside}</svg>'
+        f'<svg class="mark {kind}" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" aria-hidden="true">{inside}</svg>'
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mechprobe.reports.effects import EffectRow, effect_rows
 from mechprobe.reports.estimates import Estimate, estimate_of, to_float
 from mechprobe.reports.names import IndicatorName
 from mechprobe.reports.rows import distinct, records, rows_at, rows_where
@@ -16,11 +17,14 @@ from mechprobe.reports.tables import RunTables
 from mechprobe.reports.verdicts import VerdictView, verdict_views
 from mechprobe.reports.wording import VERDICT_WORDS, VerdictWord, interval, number
 
-UNIT_ORDER = ("span", "sentence", "turn", "transcript", "pair", "token")
+UNIT_ORDER = ("hard_negative", "span", "sentence", "turn", "transcript", "mixed", "pair", "token")
+FURTHER_UNITS = ("turn", "transcript", "mixed")
+"""Units that get columns of their own on the first screen of a study without interventions."""
 DENSE = ("dense_logistic", "dense_diff_of_means", "diff_of_means")
 SPARSE = ("sae_k_sparse", "sae_best_feature", "sae_single")
 WORDS = ("tfidf", "bag_of_words")
 LENGTH = ("length",)
+HARD_NEGATIVE = "hard_negative"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +70,13 @@ class OverviewRow:
     scores: UnitScores
     further: tuple[UnitScores, ...]
     better: Better | None
-    verdict: VerdictView | None
+    verdicts: tuple[VerdictView, ...]
+    effects: tuple[EffectRow, ...]
+
+    @property
+    def verdict(self) -> VerdictView | None:
+        """The verdict on the study's main direction."""
+        return self.verdicts[0] if self.verdicts else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +94,8 @@ class Overview:
     rows: tuple[OverviewRow, ...]
     unit: str
     further_units: tuple[str, ...]
-    negatives: frozenset[str]
+    has_look_alikes: bool
+    """Whether the negatives of the first unit are hard negatives, all of them."""
     n_tested: int
     """Indicators that had examples enough for an AUROC."""
     n_detected: int
@@ -139,8 +150,9 @@ def overview(tables: RunTables, names: Sequence[IndicatorName]) -> Overview:
     return Overview(
         rows=rows,
         unit=units[0],
-        further_units=tuple(units[1:]),
-        negatives=tables.negative_kinds.get(units[0], frozenset()),
+        further_units=() if tables.causal else _further(units),
+        has_look_alikes=units[0] == HARD_NEGATIVE
+        or tables.negative_kinds.get(units[0]) == frozenset({HARD_NEGATIVE}),
         n_tested=sum(bool(row.scores.dense and row.scores.dense.is_known) for row in rows),
         n_detected=sum(row.scores.is_detected for row in rows),
         n_detected_sparse=sum(row.scores.is_detected_sparse for row in rows)
@@ -176,14 +188,21 @@ def _row(
 ) -> OverviewRow:
     of_indicator = rows_where(detection, indicator=name.slug)
     scores = [unit_scores(rows_where(of_indicator, unit=unit), unit) for unit in units]
-    verdicts = verdict_views(tables.causal, name.slug) if tables.causal else []
+    causal = tables.causal
+    effects = effect_rows(causal.effects, name.slug) if causal else []
+    verdicts = verdict_views(causal.verdicts, effects, name.slug) if causal else []
     return OverviewRow(
         name=name,
         scores=scores[0],
-        further=tuple(scores[1:]),
+        further=tuple(found for found in scores if found.unit in _further(units)),
         better=better_than_words(scores[0], _difference(tables.differences, name.slug, units[0])),
-        verdict=verdicts[0] if verdicts else None,
+        verdicts=tuple(verdicts),
+        effects=tuple(effects),
     )
+
+
+def _further(units: Sequence[str]) -> tuple[str, ...]:
+    return tuple(unit for unit in units[1:] if unit in FURTHER_UNITS)
 
 
 def unit_scores(rows: pd.DataFrame, unit: str) -> UnitScores:

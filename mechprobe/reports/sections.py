@@ -4,25 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
 from mechprobe.errors import DataError
 from mechprobe.reports.causes import SiteMap, site_maps
-from mechprobe.reports.effects import EffectRow, effect_rows
+from mechprobe.reports.effects import EffectRow
 from mechprobe.reports.estimates import Estimate, estimate_of, to_float, to_text
 from mechprobe.reports.figures import dose_figure, figure_json, roc_figure, site_figure
 from mechprobe.reports.heatmap import HeatExample, heat_examples, heat_scale, heat_text
 from mechprobe.reports.names import IndicatorName
 from mechprobe.reports.overview import OverviewRow, held_out, units_of
-from mechprobe.reports.rows import records, rows_where
+from mechprobe.reports.rows import column_text, records, rows_at, rows_where
 from mechprobe.reports.tables import RunTables, SaeTables
-from mechprobe.reports.verdicts import VerdictView, verdict_views
-from mechprobe.reports.wording import plain
+from mechprobe.reports.wording import CONTROL_WORDS, STRATUM_WORDS, UNIT_WORDS, plain
 
 TOP_FEATURES = 5
 EXAMPLES_A_FEATURE = 3
+ROC_UNITS = 2
+"""Units that get a ROC figure; the table beside them has all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +76,11 @@ class IndicatorSection:
     roc_plots: tuple[Plot, ...]
     examples: tuple[HeatExample, ...]
     features: tuple[FeatureView, ...]
-    verdicts: tuple[VerdictView, ...]
     effects: tuple[EffectRow, ...]
+    partner_effects: tuple[EffectRow, ...]
+    """Effects given that another indicator is held too, or is not."""
+    control_names: tuple[str, ...]
+    """Controls that any of the effects has."""
     dose_plot: Plot | None
     site_plots: tuple[Plot, ...]
 
@@ -91,6 +96,7 @@ def indicator_section(tables: RunTables, row: OverviewRow) -> IndicatorSection:
     slug, anchor = row.name.slug, row.name.anchor
     causal = tables.causal
     sites = site_maps(causal.sites, slug) if causal else []
+    controls = {control.name for effect in row.effects for control in effect.controls}
     return IndicatorSection(
         name=row.name,
         row=row,
@@ -98,8 +104,11 @@ def indicator_section(tables: RunTables, row: OverviewRow) -> IndicatorSection:
         roc_plots=tuple(_roc_plots(tables.roc, slug, anchor)),
         examples=tuple(heat_examples(tables.examples, slug)),
         features=tuple(feature_views(tables.sae, slug)) if tables.sae else (),
-        verdicts=tuple(verdict_views(causal, slug)) if causal else (),
-        effects=tuple(effect_rows(causal.effects, slug)) if causal else (),
+        effects=tuple(effect for effect in row.effects if effect.stratum in STRATUM_WORDS),
+        partner_effects=tuple(
+            effect for effect in row.effects if effect.stratum not in STRATUM_WORDS
+        ),
+        control_names=tuple(name for name in CONTROL_WORDS if name in controls),
         dose_plot=_dose_plot(causal.dose, slug, anchor) if causal else None,
         site_plots=tuple(_site_plot(site, anchor, i) for i, site in enumerate(sites)),
     )
@@ -128,11 +137,27 @@ def _score_row(row: dict[str, Any]) -> ScoreRow:
 
 
 def _roc_plots(roc: pd.DataFrame, indicator: str, anchor: str) -> list[Plot]:
-    mine = rows_where(roc, indicator=indicator)
+    mine = one_hook_a_scorer(rows_where(roc, indicator=indicator))
     return [
-        make_plot(f"{anchor}-roc-{i}", f"ROC by {unit}", roc_figure(rows_where(mine, unit=unit)))
-        for i, unit in enumerate(units_of(mine))
+        make_plot(
+            f"{anchor}-roc-{i}",
+            f"ROC by {UNIT_WORDS.get(unit, unit)}",
+            roc_figure(rows_where(mine, unit=unit)),
+        )
+        for i, unit in enumerate(units_of(mine)[:ROC_UNITS])
     ]
+
+
+def one_hook_a_scorer(roc: pd.DataFrame) -> pd.DataFrame:
+    """Only the first hook point of each scorer and unit, so that a curve is one curve."""
+    if "hook_name" not in roc.columns:
+        return roc
+    keys = list(zip(roc["unit"], roc["scorer"], column_text(roc, "hook_name"), strict=True))
+    first: dict[tuple[Any, Any], str] = {}
+    for unit, scorer, hook_name in keys:
+        first.setdefault((unit, scorer), hook_name)
+    keep = [first[unit, scorer] == hook_name for unit, scorer, hook_name in keys]
+    return rows_at(roc, np.array(keep, dtype=bool))
 
 
 def _dose_plot(dose: pd.DataFrame, indicator: str, anchor: str) -> Plot | None:

@@ -144,6 +144,9 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
             f"{path} is not a readable Parquet table ({error}); delete it and run "
             f"`mechprobe {STAGE_OF[name]}` again."
         ) from error
+    if not len(table.columns) and name == SITES:
+        # A study that names its site runs no sweep and leaves an empty table.
+        return pd.DataFrame(columns=list(COLUMNS_OF[name]))
     lacking = [column for column in COLUMNS_OF.get(name, ()) if column not in table.columns]
     if lacking:
         raise DataError(

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from mechprobe.reports.effects import Control, EffectRow, effect_rows
-from mechprobe.reports.estimates import Estimate, estimate_of, to_bool, to_float, to_text
+from mechprobe.reports.effects import Control, EffectRow
+from mechprobe.reports.estimates import NAN, Estimate, estimate_of, to_bool, to_float, to_text
 from mechprobe.reports.rows import column_text, records, rows_where
-from mechprobe.reports.tables import CausalTables
 from mechprobe.reports.wording import VerdictWord, verdict_word
 
 FURTHER_FIGURES = ("q_holm", "p_random", "specificity", "ceiling", "auroc", "audit_effect")
@@ -18,13 +17,27 @@ SAME_FIGURE = 5e-3
 """An effect this near to a verdict's figure is the one it was taken from."""
 
 
+STRATUM_LETTERS = {"necessity": "N", "sufficiency": "S", "release": "N", "inhibition": "S"}
+"""Strata in which runs have room to move, and the first letter of the operations that act there."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EffectSide:
-    """Necessity or sufficiency: the effect and the control that it must beat."""
+    """The effect in one stratum, the control that it must beat, and what the text itself does there."""
 
     name: str
     effect: Estimate
     control: Control | None
+    flip_rate: float = NAN
+    """Share of runs that change sides."""
+    text: float = NAN
+    """Effect of flipping the indicator in the text."""
+
+    def mirrored(self) -> "EffectSide":
+        """The same effect with its sign turned, for a bar that points the other way."""
+        own = self.effect
+        turned = Estimate(value=-own.value, low=-own.high, high=-own.low)
+        return replace(self, effect=turned)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,23 +48,44 @@ class VerdictView:
     direction: str
     hook_name: str
     position: str
-    necessity: EffectSide
-    sufficiency: EffectSide
+    strata: tuple[EffectSide, ...]
     p_value: float
     n: float
     role: str
+    truth: VerdictWord | None
+    """The verdict that would be right, where the truth is known."""
     is_right: bool | None
     reason: str
+    given_partner: str
+    resampled: Estimate
+    """Change of the misbehaviour rate when the text after the span is written anew."""
     figures: dict[str, float] = field(default_factory=lambda: dict[str, float]())
     """Those of `FURTHER_FIGURES` that the row knows."""
 
+    @property
+    def necessity(self) -> EffectSide:
+        """What taking the direction out does; of an inhibitor, the mirrored release."""
+        return self._shown("necessity", "release")
 
-def verdict_views(causal: CausalTables, indicator: str) -> list[VerdictView]:
-    """All verdicts of an indicator, the study's main direction first."""
-    rows = records(rows_where(causal.verdicts, indicator=indicator))
-    main = main_direction(causal.verdicts)
+    @property
+    def sufficiency(self) -> EffectSide:
+        """What putting the direction in does; of an inhibitor, the mirrored inhibition."""
+        return self._shown("sufficiency", "inhibition")
+
+    def _shown(self, name: str, mirror: str) -> EffectSide:
+        sides = {side.name: side for side in self.strata}
+        if self.word.slug == "inhibitor" and mirror in sides:
+            return sides[mirror].mirrored()
+        return sides[name]
+
+
+def verdict_views(
+    verdicts: pd.DataFrame, effects: Sequence[EffectRow], indicator: str
+) -> list[VerdictView]:
+    """All verdicts of an indicator with the controls among its effects, the study's main direction first."""
+    rows = records(rows_where(verdicts, indicator=indicator))
+    main = main_direction(verdicts)
     rows.sort(key=lambda row: to_text(row["direction"]) != main)
-    effects = effect_rows(causal.effects, indicator)
     return [_verdict_view(row, effects) for row in rows]
 
 
@@ -62,42 +96,52 @@ def main_direction(verdicts: pd.DataFrame) -> str:
 
 def _verdict_view(row: dict[str, Any], effects: Sequence[EffectRow]) -> VerdictView:
     figures = {name: to_float(row.get(name)) for name in FURTHER_FIGURES}
+    role, truth = to_text(row["role"]), to_text(row.get("truth"))
     return VerdictView(
         word=verdict_word(to_text(row["verdict"])),
         direction=to_text(row["direction"]),
         hook_name=to_text(row["hook_name"]),
         position=to_text(row.get("position")),
-        necessity=_side("necessity", "N", row, effects),
-        sufficiency=_side("sufficiency", "S", row, effects),
+        strata=tuple(_side(name, row, effects) for name in STRATUM_LETTERS if name in row),
         p_value=to_float(row["p_value"]),
         n=to_float(row["n"]),
-        role=to_text(row["role"]) or to_text(row.get("truth")),
+        role=role,
+        truth=verdict_word(truth) if truth else None,
         is_right=to_bool(row.get("right")),
         reason=to_text(row.get("reason")),
+        given_partner=to_text(row.get("given_partner")),
+        resampled=estimate_of(row, "resampled"),
         figures={name: value for name, value in figures.items() if not math.isnan(value)},
     )
 
 
-def _side(name: str, letter: str, row: dict[str, Any], effects: Sequence[EffectRow]) -> EffectSide:
-    """The verdict's own figure; interval and control come from the effect that it was taken from."""
+def _side(name: str, row: dict[str, Any], effects: Sequence[EffectRow]) -> EffectSide:
+    """The verdict's own figure, with the control of the effect that it was taken from."""
     own = estimate_of(row, name)
-    source = _source(own.value, to_text(row["direction"]), letter, effects)
-    if source is None:
-        return EffectSide(name=name, effect=own, control=None)
-    low = own.low if own.has_interval else source.effect.low
-    high = own.high if own.has_interval else source.effect.high
-    effect = Estimate(value=own.value, low=low, high=high)
-    return EffectSide(name=name, effect=effect, control=source.control("random"))
+    source = _source(name, own.value, to_text(row["direction"]), effects)
+    if source is not None and not own.has_interval:
+        own = Estimate(value=own.value, low=source.effect.low, high=source.effect.high)
+    return EffectSide(
+        name=name,
+        effect=own,
+        control=source.control("random") if source else None,
+        flip_rate=to_float(row.get(f"{name}_flips", source.flip_rate if source else NAN)),
+        text=to_float(row.get(f"text_{name}")),
+    )
 
 
 def _source(
-    value: float, direction: str, letter: str, effects: Sequence[EffectRow]
+    stratum: str, value: float, direction: str, effects: Sequence[EffectRow]
 ) -> EffectRow | None:
     near = [
         effect
         for effect in effects
-        if effect.operation.startswith(letter)
+        if effect.operation.startswith(STRATUM_LETTERS[stratum])
         and effect.direction == direction
         and abs(effect.effect.value - value) < SAME_FIGURE
     ]
-    return min(near, key=lambda effect: abs(effect.effect.value - value), default=None)
+    return min(
+        near,
+        key=lambda effect: (effect.stratum != stratum, abs(effect.effect.value - value)),
+        default=None,
+    )

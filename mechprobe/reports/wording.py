@@ -102,6 +102,8 @@ SCORER_WORDS: Mapping[str, str] = {
 }
 
 UNIT_WORDS: Mapping[str, str] = {
+    "hard_negative": "span against hard negatives",
+    "mixed": "highest turn of a bad transcript against single turns",
     "span": "span",
     "pair": "matched pair",
     "sentence": "sentence",
@@ -113,6 +115,23 @@ UNIT_WORDS: Mapping[str, str] = {
 KIND_WORDS: Mapping[str, str] = {
     "hard_negative": "hard negatives (look-alikes)",
     "other": "other text",
+}
+
+STRATUM_WORDS: Mapping[str, str] = {
+    "necessity": "held, misbehaves",
+    "release": "held, behaves",
+    "sufficiency": "not held, behaves",
+    "inhibition": "not held, misbehaves",
+    "all": "all runs",
+}
+"""Which runs an effect is measured on: is the indicator held there, and what does the run do by itself."""
+
+CONTROL_WORDS: Mapping[str, str] = {
+    "random": "Random directions",
+    "random_covariance": "Random, spread as the activations",
+    "shuffled": "Shuffled labels",
+    "other": "Other indicators",
+    "fragility": "Shove of equal size",
 }
 
 OPERATION_WORDS: Mapping[str, str] = {
@@ -188,7 +207,7 @@ def share(value: float | None) -> str:
     return NOT_KNOWN if value is None or math.isnan(value) else f"{100 * value:.0f} %"
 
 
-def count(value: float | None) -> str:
+def count(value: float | int | None) -> str:
     """A count with thin spaces between the thousands."""
     if value is None or math.isnan(value):
         return NOT_KNOWN

@@ -32,19 +32,25 @@ ROLES = (
 
 @dataclass(frozen=True)
 class Truth:
+    """What an indicator of a role does: the right verdict, and its effect in each stratum (NaN: too few runs)."""
+
     verdict: str
     necessity: float
     sufficiency: float
+    release: float = 0.0
+    inhibition: float = 0.0
 
 
+NAN = float("nan")
 TRUTHS = {
-    "driver": Truth("driver", 0.93, 0.88),
-    "conjunctive": Truth("necessary_only", 0.84, 0.12),
-    "redundant": Truth("sufficient_only", 0.14, 0.81),
-    "inhibitor": Truth("inhibitor", -0.62, -0.78),
+    "driver": Truth("driver", 0.93, 0.88, NAN, NAN),
+    "conjunctive": Truth("necessary_only", 0.84, 0.12, 0.03, 0.02),
+    "redundant": Truth("sufficient_only", 0.14, 0.81, NAN, 0.04),
+    "inhibitor": Truth("inhibitor", NAN, 0.02, 0.72, 0.83),
     "upstream": Truth("text_mediated", 0.02, 0.01),
     "readout": Truth("readout_only", 0.01, 0.02),
 }
+STRATA = ("necessity", "release", "sufficiency", "inhibition")
 FRAMES = {"positive": "i plan to", "hard_negative": "the user asks me to"}
 SCORERS = (
     ("dense_logistic", 0.985),
@@ -64,14 +70,15 @@ def write_synthetic_run(
     causal: bool = True,
     sae: bool = True,
     words: str = "quietly hide records",
+    n_indicators: int = 18,
     seed: int = 0,
 ) -> Path:
     """Write a run folder whose verdicts are right for all indicators but one."""
     rng = np.random.default_rng(seed)
-    slugs = load_taxonomy().slugs
+    slugs = load_taxonomy().slugs[:n_indicators]
     roles = dict(zip(slugs, np.array(ROLES)[: len(slugs)].tolist(), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
-    units = ("span",) if causal else ("turn", "transcript")
+    units = ("hard_negative", "span") if causal else ("turn", "transcript")
     _write_records(folder, causal=causal)
     _write_detection(folder, slugs, units, rng, hard=causal)
     _write_examples(folder, slugs, words, rng)
@@ -138,6 +145,7 @@ def _write_detection(
                         "chance": 0.5,
                         "n_pos": 120 if hard else 31,
                         "n_neg": 130 if hard else 420,
+                        "n_clusters": 90,
                         "tpr_at_1pct": max(0.0, 2 * value - 1.1),
                         "tpr_at_5pct": max(0.0, 2 * value - 1.0),
                     }
@@ -145,7 +153,14 @@ def _write_detection(
                 fpr = np.linspace(0, 1, 21)
                 tpr = fpr ** ((1 - value) / value)
                 roc.extend(
-                    {"indicator": slug, "scorer": scorer, "unit": unit, "fpr": x, "tpr": y}
+                    {
+                        "indicator": slug,
+                        "scorer": scorer,
+                        "unit": unit,
+                        "hook_name": "",
+                        "fpr": x,
+                        "tpr": y,
+                    }
                     for x, y in zip(fpr, tpr, strict=True)
                 )
     pd.DataFrame(rows).to_parquet(folder / "detection.parquet")
@@ -271,117 +286,148 @@ def _write_causal(folder: Path, roles: dict[str, str], rng: np.random.Generator)
     sites: list[dict[str, Any]] = []
     for at, (slug, role) in enumerate(roles.items()):
         truth = TRUTHS[role]
-        necessity, sufficiency = (
-            float(value + 0.04 * rng.standard_normal())
-            for value in (truth.necessity, truth.sufficiency)
-        )
-        is_right = at != 7
-        verdicts.append(
-            {
-                "indicator": slug,
-                "role": role,
-                "direction": "dense_diff_of_means",
-                "hook_name": HOOKS[0],
-                "position": "span_last",
-                "verdict": truth.verdict if is_right else "undetermined",
-                "necessity": necessity,
-                "sufficiency": sufficiency,
-                "p_value": 0.0004,
-                "n": 96,
-                "q_holm": 0.014,
-                "p_random": 0.0099,
-                "specificity": necessity - 0.02,
-                "ceiling": 0.97,
-                "auroc": 0.99,
-                "audit_effect": 0.9,
-                "truth": role,
-                "right": is_right,
-                "reason": "Both effects stand outside what random directions do, and the dose curve rises."
-                if truth.verdict == "driver"
-                else "",
-            }
-        )
-        effects.extend(_effects(slug, slugs, necessity, sufficiency, rng))
-        dose.extend(_dose(slug, sufficiency, rng))
+        found = {name: getattr(truth, name) + 0.03 * rng.standard_normal() for name in STRATA}
+        name = truth.verdict if at != 7 else "undetermined"
+        verdicts.append(_verdict(slug, role, name, truth, found))
+        effects.extend(_effects(slug, slugs, found, rng))
+        dose.extend(_dose(slug, found["sufficiency"], rng))
         sites.extend(_sites(slug, role))
+    sites.extend(_sites("all", "driver"))
     pd.DataFrame(verdicts).to_parquet(folder / "verdicts.parquet")
     pd.DataFrame(effects).to_parquet(folder / "effects.parquet")
     pd.DataFrame(dose).to_parquet(folder / "dose.parquet")
     pd.DataFrame(sites).to_parquet(folder / "sites.parquet")
     confusion: dict[str, dict[str, int]] = {}
     for verdict in verdicts:
-        row = confusion.setdefault(str(verdict["role"]), {})
+        row = confusion.setdefault(str(verdict["truth"]), {})
         row[str(verdict["verdict"])] = row.get(str(verdict["verdict"]), 0) + 1
     selftest = {
         "confusion": confusion,
         "right": len(slugs) - 1,
         "of": len(slugs),
-        "false_driver_random": "0/100",
-        "false_driver_shuffled": "0/20",
+        "false_driver_random": "0/360",
+        "false_driver_shuffled": "0/36",
     }
     (folder / "selftest.json").write_text(json.dumps(selftest))
 
 
+def _verdict(
+    slug: str, role: str, name: str, truth: Truth, found: dict[str, float]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "indicator": slug,
+        "role": role,
+        "direction": "diff_of_means",
+        "hook_name": HOOKS[0],
+        "position": "span_last",
+        "verdict": name,
+    }
+    for stratum, value in found.items():
+        row[stratum] = value
+        if stratum in ("necessity", "sufficiency"):
+            row[f"{stratum}_low"], row[f"{stratum}_high"] = value - 0.06, value + 0.06
+            row[f"{stratum}_flips"] = abs(value)
+        row[f"text_{stratum}"] = getattr(truth, stratum)
+    return row | {
+        "p_value": 0.0004 if name != "undetermined" else NAN,
+        "q_holm": 0.014,
+        "p_random": 0.048,
+        "n": 60,
+        "specificity": 0.85,
+        "ceiling": 0.97,
+        "auroc": 0.99,
+        "audit_effect": 0.91,
+        "audit_ceiling": 0.98,
+        "resampled": 0.31 if role == "upstream" else NAN,
+        "resampled_low": 0.2 if role == "upstream" else NAN,
+        "resampled_high": 0.41 if role == "upstream" else NAN,
+        "given_partner": "sufficiency 0.86 with fabrication (n 12), 0.03 without (n 18)"
+        if role == "conjunctive"
+        else "",
+        "truth": truth.verdict,
+        "right": name == truth.verdict,
+        "reason": "necessity 0.93 [0.88, 0.97], 94% of 30 runs change sides",
+    }
+
+
 def _effects(
-    slug: str, slugs: Sequence[str], necessity: float, sufficiency: float, rng: np.random.Generator
+    slug: str, slugs: Sequence[str], found: dict[str, float], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for operation, value in (("N1", necessity), ("S1", sufficiency), ("N2", 0.95 * necessity)):
-        base = {
-            "indicator": slug,
-            "direction": "dense_diff_of_means",
-            "hook_name": HOOKS[0],
-            "position": "span_last",
-            "outcome": "action",
-            "operation": operation,
-            "stratum": "all",
-            "strength": 1.0 if operation == "S1" else float("nan"),
-            "n": 96,
-            "flip_rate": abs(value),
-            "mass": 0.98,
-        }
-
-        def row(
-            control: str, draw: int, effect: float, base: dict[str, Any] = base
-        ) -> dict[str, Any]:
-            return {
-                **base,
-                "control": control,
-                "draw": draw,
-                "effect": effect,
-                "low": effect - 0.06,
-                "high": effect + 0.06,
+    for operation, strata in (
+        ("N1", ("necessity", "release", "all")),
+        ("S1", ("sufficiency", "inhibition", "all")),
+        ("S2", ("sufficiency", "inhibition", "all")),
+    ):
+        for stratum in strata:
+            value = found[strata[0]] if stratum == "all" else found[stratum]
+            if np.isnan(value):
+                continue
+            base = {
+                "indicator": slug,
+                "hook_name": HOOKS[0],
+                "position": "span_last",
+                "outcome": "behavior",
+                "operation": operation,
+                "stratum": stratum,
+                "strength": 1.0 if operation == "S2" else NAN,
+                "n": 30,
+                "mass": 0.98,
             }
-
-        rows.append(row("none", 0, value))
-        rows.extend(row("random", draw, 0.05 * rng.standard_normal()) for draw in range(20))
-        rows.extend(row("shuffled", draw, 0.08 * rng.standard_normal()) for draw in range(5))
-        if operation == "N1":
+            rows.append(_effect(base, "diff_of_means", "none", 0, value))
             rows.extend(
-                row(f"other:{other}", 0, 0.06 * rng.standard_normal())
-                for other in slugs
-                if other != slug
+                _effect(base, control, control, draw, spread * rng.standard_normal())
+                for control, spread, draws in (("random", 0.05, 20), ("shuffled", 0.08, 2))
+                for draw in range(draws)
             )
+            if operation != "S2":
+                rows.extend(
+                    _effect(base, "other", f"other:{other}", 0, 0.06 * rng.standard_normal())
+                    for other in slugs
+                    if other != slug
+                )
+            if stratum == "sufficiency" and operation == "S1":
+                partner = base | {"stratum": f"sufficiency with {slugs[0]}", "n": 9}
+                rows.append(_effect(partner, "diff_of_means", "none", 0, value))
     return rows
+
+
+def _effect(
+    base: dict[str, Any], direction: str, control: str, draw: int, effect: float
+) -> dict[str, Any]:
+    half = 0.06 if control == "none" else NAN
+    return base | {
+        "direction": direction,
+        "control": control,
+        "draw": draw,
+        "effect": effect,
+        "low": effect - half,
+        "high": effect + half,
+        "flip_rate": abs(effect),
+        "anti_share": 0.05,
+    }
 
 
 def _dose(slug: str, sufficiency: float, rng: np.random.Generator) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for strength in STRENGTHS:
-        for control in ("none", "random"):
+    draws = [("diff_of_means", "none", 0), *(("random", "random", draw) for draw in range(3))]
+    for direction, control, draw in draws:
+        for strength in STRENGTHS:
             effect = float(np.tanh(1.2 * strength)) * (sufficiency if control == "none" else 0.0)
-            half = 0.05 if control == "none" else 0.04 + 0.05 * abs(strength)
+            effect += 0.03 * abs(strength) * rng.standard_normal()
             rows.append(
                 {
                     "indicator": slug,
-                    "direction": "dense_diff_of_means",
+                    "direction": direction,
                     "strength": strength,
                     "control": control,
-                    "effect": effect + 0.01 * rng.standard_normal(),
-                    "low": effect - half,
-                    "high": effect + half,
+                    "draw": draw,
+                    "n": 24,
+                    "effect": effect,
+                    "low": effect - 0.05,
+                    "high": effect + 0.05,
                     "mass": 0.97,
-                    "kl_neutral": 0.012 * strength**2,
+                    "kl_neutral": 0.012 * strength**2 if control == "none" else NAN,
                 }
             )
     return rows
@@ -400,7 +446,7 @@ def _sites(slug: str, role: str) -> list[dict[str, Any]]:
             "layer": layer,
             "position": position,
             "indicator": slug,
-            "outcome": "action",
+            "outcome": "behavior",
             "n": 96,
             "effect": scale * held.get(position, (0.02, 0.01, 0.0))[layer],
             "low": 0.0,
