@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechprobe.errors import ShapeError, StoreError
@@ -35,6 +35,19 @@ class Pooling:
     """Turns of each transcript."""
     turns: pd.DataFrame
     """Columns `conversation`, `turn`: one row for each scored turn."""
+
+    def take(self, chosen: Bool[np.ndarray, "conversation"]) -> "Pooling":
+        """The part that concerns some of the conversations."""
+        keeps_turn = chosen[self.turns["conversation"].to_numpy()]
+        keeps_sentence = np.repeat(keeps_turn, self.turn_lengths)
+        first_turn = np.cumsum(self.transcript_lengths) - self.transcript_lengths
+        return Pooling(
+            rows=self.rows[np.repeat(keeps_sentence, self.sentence_lengths)],
+            sentence_lengths=self.sentence_lengths[keeps_sentence],
+            turn_lengths=self.turn_lengths[keeps_turn],
+            transcript_lengths=self.transcript_lengths[keeps_turn[first_turn]],
+            turns=self.turns.loc[keeps_turn].reset_index(drop=True),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int8
 from scipy.stats import rankdata
 
 from mechprobe.errors import ConfigError
@@ -22,7 +22,13 @@ from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.paper import PAPER_L2_STRENGTH, fit_paper_recipe
-from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
+from mechprobe.probes.rows import (
+    LEFT_OUT,
+    POSITIVE,
+    HeldOutRows,
+    LabelledRows,
+    fittable,
+)
 
 Reads = Literal["acts", "feature_acts"]
 
@@ -87,27 +93,33 @@ def find_estimator(name: str) -> Estimator:
 
 
 def fit_selected(
-    estimator: Estimator, rows: LabelledRows, select: LabelledRows | None, *, seed: int = 0
+    estimator: Estimator, rows: LabelledRows, select: HeldOutRows | None, *, seed: int = 0
 ) -> tuple[LinearProbe, ...]:
     """One probe for each indicator, with the strength of highest AUROC on the select rows.
 
-    Where `select` is None, the middle candidate is taken.
+    Without select rows, or with only one class of an indicator there, it takes the middle candidate.
 
     Args:
-        select: rows of other groups than those fitted on, with the same indicators.
+        select: rows of other groups than those fitted on, with labels for the same indicators.
     """
+    middle = len(estimator.strengths) // 2
     if select is None or len(estimator.strengths) == 1:
-        middle = estimator.strengths[len(estimator.strengths) // 2]
-        return estimator.fit(rows, [middle], seed=seed)[0]
+        return estimator.fit(rows, [estimator.strengths[middle]], seed=seed)[0]
     candidates = estimator.fit(rows, estimator.strengths, seed=seed)
+    can_judge = set(fittable(select.labels).tolist())
     chosen: list[LinearProbe] = []
     for at in range(len(rows.indicators)):
         probes = [probes[at] for probes in candidates]
-        used = select.labels[:, at] != LEFT_OUT
-        scores = scores_of(probes, select.X)[used]
-        quality = auroc_by_column(scores, select.labels[used, at] == POSITIVE)
-        chosen.append(probes[int(np.argmax(quality))])
+        best = _best(probes, select.X, select.labels[:, at]) if at in can_judge else middle
+        chosen.append(probes[best])
     return tuple(chosen)
+
+
+def _best(probes: Sequence[LinearProbe], X: Matrix, labels: Int8[np.ndarray, "tok"]) -> int:
+    """The first of the probes that rank these rows best."""
+    used = labels != LEFT_OUT
+    quality = auroc_by_column(scores_of(probes, X)[used], labels[used] == POSITIVE)
+    return int(np.argmax(quality))
 
 
 def scores_of(probes: Sequence[LinearProbe], X: Matrix) -> Float[np.ndarray, "tok probe"]:

@@ -18,7 +18,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.matrix import Matrix, is_sparse, size_of
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.standardise import no_scaling, scaling_of
 
 L2_STRENGTHS = (1000.0, 100.0, 10.0, 1.0)
 """Candidates on standardised columns, strongest first, so that ties choose the smoother probe."""
@@ -30,21 +30,27 @@ _REFRESH = 20
 
 
 def fit_logistic(
-    rows: LabelledRows, strengths: Sequence[float] = (1.0,), *, seed: int = 0, tol: float = 1e-4
+    rows: LabelledRows,
+    strengths: Sequence[float] = (1.0,),
+    *,
+    seed: int = 0,
+    tol: float = 1e-4,
+    standardise: bool = True,
 ) -> list[tuple[LinearProbe, ...]]:
-    """For each strength, one probe for each indicator, on standardised columns.
+    """For each strength, one probe for each indicator.
 
     Args:
         strengths: L2 strengths relative to the summed log loss (1 / C in scikit-learn).
         seed: unused; the optimum is unique.
         tol: largest entry of the gradient of the mean loss at which a column is done.
+        standardise: penalise weights on columns of equal spread; False: on the columns as they are.
 
     Raises:
         ConfigError: a strength is not positive.
     """
     del seed
     check_positive(strengths, "l2_strength")
-    scaling = scaling_of(rows.X)
+    scaling = scaling_of(rows.X) if standardise else no_scaling(rows.X)
     columns = logistic_columns(rows.labels, strengths)
     theta = minimise(Design(scaling.apply(rows.X)), columns, tol=tol)
     weight, bias = scaling.fold(theta.weight, theta.bias)

@@ -15,6 +15,15 @@ POSITIVE, NEGATIVE, LEFT_OUT = 1, 0, -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HeldOutRows:
+    """Rows that a setting is chosen on; an indicator may lack a class there."""
+
+    X: Matrix
+    labels: Int8[np.ndarray, "tok indicator"]
+    """1 positive, 0 negative, -1 left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelledRows:
     """Rows with their labels for every indicator.
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from mechprobe.probes.matrix import Matrix, column_means, is_sparse, n_nonzero, square
+from mechprobe.probes.matrix import Matrix, column_means, is_sparse, n_nonzero, size_of, square
 
 _MIN_FIRINGS = 5
 """A feature that fires on fewer rows than this tells about single rows only."""
@@ -46,6 +46,12 @@ def scaling_of(X: Matrix) -> Scaling:
     std = np.sqrt(column_means(np.square(centred)))
     std[std <= 1e-6 * np.abs(mean)] = 0
     return Scaling(mean=mean, factor=_inverse(std))
+
+
+def no_scaling(X: Matrix) -> Scaling:
+    """Columns as they are."""
+    n_columns = size_of(X)[1]
+    return Scaling(mean=np.zeros(n_columns), factor=np.ones(n_columns))
 
 
 def _inverse(std: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from mechprobe.probes.k_sparse import fit_k_sparse
 from mechprobe.probes.lasso import fit_lasso
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.moments import class_means, class_separation
-from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.rows import HeldOutRows, LabelledRows
 
 N_INDICATORS = 3
 
@@ -58,6 +58,10 @@ def rows_for(estimator: Estimator, seed: int) -> LabelledRows:
     return planted_rows(seed, sparse=estimator.reads == "feature_acts")
 
 
+def held_out(rows: LabelledRows) -> HeldOutRows:
+    return HeldOutRows(X=rows.X, labels=rows.labels)
+
+
 @pytest.fixture(params=list(ESTIMATORS))
 def estimator(request: pytest.FixtureRequest) -> Estimator:
     return ESTIMATORS[request.param]
@@ -73,7 +77,7 @@ def test_a_fit_is_deterministic_and_gives_one_probe_an_indicator(estimator: Esti
 
 
 def test_scores_are_one_number_a_row_and_find_the_planted_indicator(estimator: Estimator) -> None:
-    probes = fit_selected(estimator, rows_for(estimator, 0), rows_for(estimator, 1))
+    probes = fit_selected(estimator, rows_for(estimator, 0), held_out(rows_for(estimator, 1)))
     test = rows_for(estimator, 2)
     for at, probe in enumerate(probes):
         scores = probe.score(test.X)
@@ -290,8 +294,15 @@ def test_k_is_chosen_on_the_select_rows_and_the_simplest_of_equals_wins() -> Non
     X = np.abs(rng.normal(size=(200, 30)))
     X[:, 7] = 5.0 * y
     rows = LabelledRows(X=sp.csr_matrix(X.astype(np.float32)), labels=y[:, None], indicators=("a",))
-    probe = fit_selected(ESTIMATORS["sae_k_sparse"], rows, rows)[0]
+    probe = fit_selected(ESTIMATORS["sae_k_sparse"], rows, held_out(rows))[0]
     assert probe.settings == {"k": 1.0} and probe.features.tolist() == [7]
+
+
+def test_an_indicator_that_the_select_rows_cannot_judge_takes_the_middle_candidate() -> None:
+    rows = planted_rows(0)
+    select = HeldOutRows(X=rows.X, labels=np.zeros_like(rows.labels))
+    for probe in fit_selected(ESTIMATORS["dense_ridge"], rows, select):
+        assert probe.settings == {"l2_strength": 10.0}
 
 
 def test_class_separation_is_cohens_d() -> None:
