@@ -1,27 +1,25 @@
-"""Hook points: names resolved by us, edits that count their firings.
+"""Edits of activations: what is changed at a hook point, at which tokens, and whether it happened.
 
-TransformerLens and sae-lens both ignore unknown or alias names in some calls without a word, so that a steering run
-can be a perfect fake null. Here every name is resolved before a run, and an edit that never fired is an error.
+Vendors ignore misspelt hook points silently, so that a steering run can be a perfect fake null. Here every edit counts
+its firings, and none is an error.
 """
 
-import difflib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechprobe.errors import HookError
+from mechprobe.errors import HookError, ShapeError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EditContext:
-    """What an edit may know about the tokens it is given."""
+    """Which tokens a forward pass computes."""
 
     positions: Int[Tensor, "case pos"]
-    """Index of each token in its own unpadded sequence, -1 at padding. While generating, after the prompt, one token."""
+    """Index of each token in its own sequence without padding; -1 at padding. While text is generated with a key-value
+    cache, the passes after the first hold the newest token only."""
 
 
 EditFunction = Callable[[Float[Tensor, "case pos d"], EditContext], Float[Tensor, "case pos d"]]
@@ -29,79 +27,37 @@ EditFunction = Callable[[Float[Tensor, "case pos d"], EditContext], Float[Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Edit:
-    """A change of the activations at one hook point: gets them with their context, returns new ones."""
+    """A change of the activations at one hook point: gets them with their context, returns new ones.
+
+    Returning the activations that it was given says that no token was in reach, and does not count as a firing.
+    """
 
     hook_name: str
     apply: EditFunction
 
 
-class HookIndex:
-    """The hook points of one bridge: canonical names, and the aliases that lead to them."""
-
-    def __init__(self, points: Mapping[str, Any], model_name: str) -> None:
-        self._canonical = {alias: str(point.name) for alias, point in points.items()}
-        self._model_name = model_name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Canonical names, in the order of the model."""
-        return tuple(dict.fromkeys(self._canonical.values()))
-
-    def resolve(self, hook_name: str) -> str:
-        """The canonical name of a hook point.
-
-        Raises:
-            HookError: there is no such hook point; the message lists near names.
-        """
-        if hook_name in self._canonical:
-            return self._canonical[hook_name]
-        near = difflib.get_close_matches(hook_name, self._canonical, n=4, cutoff=0.5)
-        raise HookError(
-            f"{self._model_name} has no hook point {hook_name!r}; near names: "
-            f"{', '.join(near) or 'none'}."
-        )
-
-
-class FiringCounter:
-    """Counts how often each edit of a run fired."""
-
-    def __init__(self) -> None:
-        self.fired: dict[str, int] = {}
-
-    def count(self, hook_name: str) -> None:
-        """Note one firing."""
-        self.fired[hook_name] = self.fired.get(hook_name, 0) + 1
-
-
-@contextmanager
-def applied_edits(
-    bridge: Any, edits: Sequence[Edit], context: Callable[[], EditContext]
-) -> Generator[FiringCounter, None, None]:
-    """Run a bridge under edits (canonical names), in their order; the bridge is itself again afterwards.
+def apply_edit(
+    edit: Edit, acts: Float[Tensor, "case pos d"], where: EditContext
+) -> tuple[Float[Tensor, "case pos d"], bool]:
+    """The edited activations, and whether the edit changed any.
 
     Raises:
-        HookError: an edit never fired, or changed the shape of the activations.
+        ShapeError: the edit returns another shape than it was given.
     """
-    counter = FiringCounter()
-
-    def hook_of(edit: Edit) -> Callable[..., Tensor]:
-        def hook(acts: Tensor, hook: Any) -> Tensor:  # noqa: ARG001 - TransformerLens passes it by name
-            counter.count(edit.hook_name)
-            edited = edit.apply(acts, context())
-            if edited.shape != acts.shape:
-                raise HookError(
-                    f"an edit at {edit.hook_name} returned shape {tuple(edited.shape)} for activations of "
-                    f"shape {tuple(acts.shape)}; it must keep the shape."
-                )
-            return edited
-
-        return hook
-
-    with bridge.hooks(fwd_hooks=[(edit.hook_name, hook_of(edit)) for edit in edits]):
-        yield counter
-    silent = sorted({edit.hook_name for edit in edits} - set(counter.fired))
-    if silent:
-        raise HookError(
-            f"the edit at {', '.join(silent)} never fired; the model does not run this hook point in this "
-            "pass, so the result would be a false null."
+    edited = edit.apply(acts, where)
+    if edited.shape != acts.shape:
+        raise ShapeError(
+            f"the edit at {edit.hook_name!r} got activations of shape {tuple(acts.shape)} and returned "
+            f"{tuple(edited.shape)}; an edit keeps the shape."
         )
+    return edited.to(acts.dtype), edited is not acts
+
+
+def check_fired(edits: Sequence[Edit], counts: Sequence[int]) -> None:
+    """Raise a HookError for the first edit that never fired."""
+    for edit, count in zip(edits, counts, strict=True):
+        if count == 0:
+            raise HookError(
+                f"the edit at {edit.hook_name!r} never fired: the forward passes did not reach its hook point, or "
+                "held none of its tokens; its effect would be a false zero."
+            )

@@ -46,9 +46,7 @@ def plain_pass(model: Any, n_vocab: int) -> PlainPass:
             output_hidden_states=True,
             use_cache=False,
         )
-    return PlainPass(
-        token_ids=token_ids, logits=out.logits, hidden_states=tuple(out.hidden_states)
-    )
+    return PlainPass(token_ids=token_ids, logits=out.logits, hidden_states=tuple(out.hidden_states))
 
 
 def compare(plain: PlainPass, bridge: Any, name: str) -> tuple[Parity, dict[str, int]]:
@@ -79,9 +77,7 @@ def compare(plain: PlainPass, bridge: Any, name: str) -> tuple[Parity, dict[str,
     return parity, widths
 
 
-def _bridge_pass(
-    bridge: Any, plain: PlainPass
-) -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
+def _bridge_pass(bridge: Any, plain: PlainPass) -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
     residuals: dict[str, Tensor] = {}
     widths: dict[str, int] = {}
 
@@ -93,6 +89,7 @@ def _bridge_pass(
                 widths[name] = out[0, 0].numel()
                 if name.endswith(".hook_out") and name.count(".") <= 2:
                     residuals[name] = out
+
         return look
 
     points = {name: point for name, point in bridge.hook_dict.items() if point.name == name}

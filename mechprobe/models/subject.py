@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.errors import HookError, ModelError, ShapeError
-from mechprobe.models.batching import TokenBatch
-from mechprobe.models.edits import AnyEdit, Edit, EditContext, PlacedEdit, apply_edit, check_fired
+from mechprobe.models.batches import TokenBatch
 from mechprobe.models.generation import choose_tokens, uniform_draws
 from mechprobe.models.hook_names import HookTable, read_hook_points
+from mechprobe.models.hooks import Edit, EditContext, apply_edit, check_fired
 from mechprobe.models.loading import digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
-from mechprobe.models.rendering import Rendering, read_template, render
+from mechprobe.models.rendering import Rendering, render
+from mechprobe.models.templates import read_chat_template
 from mechprobe.transcripts.transcript import Transcript
-
-__all__ = ["AnyEdit", "Edit", "EditContext", "PlacedEdit", "Subject", "TokenBatch"]
 
 
 class Subject:
@@ -54,7 +53,7 @@ class Subject:
         self.n_layers = int(bridge.cfg.n_layers)
         self.d_model = int(bridge.cfg.d_model)
         self.d_vocab = int(bridge.cfg.d_vocab)
-        self._bridge = bridge
+        self.bridge = bridge
         self._source = source
         self._where: EditContext | None = None
 
@@ -85,14 +84,14 @@ class Subject:
         if window is None and not loaded.is_causal:
             window = _max_positions(loaded.bridge, tokenizer, is_causal=False)
         return Subject(
-            name=str(model),
+            name=Path(model).name if Path(model).is_dir() else str(model),
             bridge=loaded.bridge,
             tokenizer=tokenizer,
             hooks=HookTable(points=points, aliases=aliases, widths=widths),
             parity=parity,
             is_causal=loaded.is_causal,
             source=model,
-            chat_template=read_template(chat_template),
+            chat_template=read_chat_template(chat_template),
             window=window,
         )
 
@@ -110,17 +109,17 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the model reads its tokens."""
-        return torch.device(self._bridge.cfg.device)
+        return torch.device(self.bridge.cfg.device)
 
     @property
     def max_positions(self) -> int | None:
         """Most tokens of one sequence; None if the model states no limit."""
-        return _max_positions(self._bridge, self.tokenizer, is_causal=self.is_causal)
+        return _max_positions(self.bridge, self.tokenizer, is_causal=self.is_causal)
 
     @cached_property
     def model_digest(self) -> str:
         """What records name the weights by."""
-        return digest_model(self._source, self._bridge.original_model.config)
+        return digest_model(self._source, self.bridge.original_model.config)
 
     def resolve(self, hook_name: str) -> str:
         """The canonical name of a hook point.
@@ -134,21 +133,17 @@ class Subject:
         """Numbers that a hook point writes for each token."""
         return self.hooks.widths[self.resolve(hook_name)]
 
-    def render(self, transcript: Transcript, *, max_tokens: int | None = None) -> Rendering:
+    def render(self, transcript: Transcript) -> Rendering:
         """The transcript as this model reads it."""
         return render(
-            transcript,
-            self.tokenizer,
-            chat_template=self.chat_template,
-            window=self.window,
-            max_tokens=max_tokens,
+            transcript, self.tokenizer, chat_template=self.chat_template, window=self.window
         )
 
     def run(
         self,
         batch: TokenBatch,
         *,
-        edits: Sequence[AnyEdit] = (),
+        edits: Sequence[Edit] = (),
         positions: Int[Tensor, "case"] | None = None,
     ) -> Float[Tensor, "case pos vocab"] | Float[Tensor, "case vocab"]:
         """Logits of every position, or of one position for each case.
@@ -170,7 +165,7 @@ class Subject:
         return logits[torch.arange(len(at), device=logits.device), at]
 
     def capture(
-        self, batch: TokenBatch, hook_names: Sequence[str], *, edits: Sequence[AnyEdit] = ()
+        self, batch: TokenBatch, hook_names: Sequence[str], *, edits: Sequence[Edit] = ()
     ) -> dict[str, Float[Tensor, "case pos d"]]:
         """Activations at several hook points from one pass that stops after the last of them.
 
@@ -184,11 +179,9 @@ class Subject:
         found: dict[str, Tensor] = {}
         if not wanted:
             raise HookError("no hook point was named to capture from; name at least one.")
-        with self.editing(edits), self._catching(set(wanted.values()), found), torch.no_grad():
-            try:
-                self._forward(batch)
-            except _AllCapturedError:
-                pass
+        catching = self._catching(set(wanted.values()), found)
+        with self.editing(edits), catching, torch.no_grad(), suppress(_AllCapturedError):
+            self._forward(batch)
         return {name: found[canonical] for name, canonical in wanted.items()}
 
     def generate(
@@ -196,7 +189,7 @@ class Subject:
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
-        edits: Sequence[AnyEdit] = (),
+        edits: Sequence[Edit] = (),
         temperature: float = 1.0,
         seed: int | Sequence[int] = 0,
         stop_token_ids: Sequence[int] = (),
@@ -234,7 +227,7 @@ class Subject:
         return [_cut(row, stop_token_ids) for row in columns]
 
     @contextmanager
-    def editing(self, edits: Sequence[AnyEdit]) -> Generator[list[int], None, None]:
+    def editing(self, edits: Sequence[Edit]) -> Generator[list[int], None, None]:
         """Apply edits, in order, to every pass of this subject while active; yields the firings of each so far.
 
         Raises:
@@ -252,7 +245,7 @@ class Subject:
                 handle.remove()
         check_fired(list(edits), counts)
 
-    def _edit_hook(self, edit: AnyEdit, counts: list[int], index: int) -> Any:
+    def _edit_hook(self, edit: Edit, counts: list[int], index: int) -> Any:
         def change(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
             if self._where is None:
                 raise ModelError(
@@ -266,9 +259,7 @@ class Subject:
         return change
 
     @contextmanager
-    def _catching(
-        self, names: set[str], found: dict[str, Tensor]
-    ) -> Generator[None, None, None]:
+    def _catching(self, names: set[str], found: dict[str, Tensor]) -> Generator[None, None, None]:
         def catch(name: str) -> Any:
             def look(_module: Any, _inputs: Any, out: Tensor) -> None:
                 found[name] = out.detach().reshape(*out.shape[:2], -1).clone()
@@ -286,11 +277,13 @@ class Subject:
 
     def _forward(self, batch: TokenBatch, *, keep: Int[Tensor, "kept"] | None = None) -> Tensor:
         self._need_room(batch.token_ids.shape[1])
-        options: dict[str, Any] = {} if keep is None or not self._can_keep else {"logits_to_keep": keep}
+        options: dict[str, Any] = (
+            {} if keep is None or not self._can_keep else {"logits_to_keep": keep}
+        )
         if self.is_causal:
             options["use_cache"] = False
         with self._at(batch.positions):
-            return self._bridge(
+            return self.bridge(
                 batch.token_ids.to(self.device),
                 attention_mask=batch.mask.long().to(self.device),
                 **options,
@@ -303,7 +296,7 @@ class Subject:
         if self._can_keep:
             options["logits_to_keep"] = 1
         with self._at(batch.positions[:, first:]):
-            logits, cache = self._bridge(
+            logits, cache = self.bridge(
                 batch.token_ids[:, first:].to(self.device),
                 attention_mask=batch.mask.long().to(self.device),
                 return_type="logits_and_cache",
@@ -322,7 +315,7 @@ class Subject:
 
     @cached_property
     def _can_keep(self) -> bool:
-        forward = self._bridge.original_model.forward
+        forward = self.bridge.original_model.forward
         return "logits_to_keep" in inspect.signature(forward).parameters
 
     def _need_causal(self, what: str) -> None:
@@ -347,7 +340,8 @@ class _AllCapturedError(Exception):
 def _appended(batch: TokenBatch, new: Int[Tensor, "case"]) -> TokenBatch:
     more = torch.ones(len(new), 1, dtype=torch.bool)
     return TokenBatch(
-        token_ids=torch.cat([batch.token_ids, new[:, None]], 1), mask=torch.cat([batch.mask, more], 1)
+        token_ids=torch.cat([batch.token_ids, new[:, None]], 1),
+        mask=torch.cat([batch.mask, more], 1),
     )
 
 
