@@ -6,6 +6,7 @@ side of every pair, so each pair gives one case; the site sweep uses both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +17,7 @@ from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair, Outcome, Side
 from mechprobe.transcripts.transcript import Message, Transcript
 
+SIDES: tuple[Side, ...] = get_args(Side)
 ANSWER = SECTIONS.index("answer")
 REASONING = SECTIONS.index("reasoning")
 

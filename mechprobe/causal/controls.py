@@ -29,11 +29,27 @@ def covariance_matched_directions(
 def shuffled_label_directions(
     acts: Float[Tensor, "row d"], is_present: Bool[Tensor, "row"], n: int, *, seed: int
 ) -> Float[Tensor, "draw d"]:
-    """Unit differences of means between classes whose labels were permuted."""
+    """Unit differences of means under labels that tell nothing about the indicator.
+
+    The labels are permuted so that each false class has equal shares of both true classes. A free permutation
+    leaves a chance share of the true difference in the means, and scaling to unit length would blow it up into the
+    true direction wherever that is the main way in which the activations vary.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     for _ in range(n):
-        labels = is_present[torch.randperm(len(is_present), generator=generator)]
-        drawn.append(acts[labels].float().mean(0) - acts[~labels].float().mean(0))
+        halves = [_random_halves(acts[is_present == held], generator) for held in (True, False)]
+        drawn.append(halves[0][0] + halves[1][0] - halves[0][1] - halves[1][1])
     stacked = torch.stack(drawn) if drawn else torch.zeros(0, acts.shape[-1])
-    return stacked / stacked.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    length = stacked.norm(dim=-1, keepdim=True)
+    # What is left of a difference of equal means is rounding error, and no direction.
+    is_noise = length <= 1e-5 * acts.float().norm(dim=-1).mean()
+    return torch.where(is_noise, 0.0, stacked / length.clamp(min=1e-12))
+
+
+def _random_halves(
+    acts: Float[Tensor, "row d"], generator: torch.Generator
+) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    order = torch.randperm(len(acts), generator=generator)
+    half = len(acts) // 2
+    return acts[order[:half]].float().mean(0), acts[order[half:]].float().mean(0)

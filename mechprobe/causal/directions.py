@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mechprobe.causal.sites import Position, Site
 from mechprobe.errors import DataError, ShapeError
-from mechprobe.models.subject import Subject, TokenBatch
+from mechprobe.models.batches import TokenBatch
+from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Transcript
 
 DIFF_OF_MEANS = "diff_of_means"

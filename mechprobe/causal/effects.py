@@ -11,14 +11,15 @@ import torch
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from mechprobe.causal.cases import Case
 from mechprobe.causal.interventions import add_direction, replace_at, set_coordinate
 from mechprobe.causal.outcomes import AnswerTokens, Readings, read_outcome
 from mechprobe.causal.sites import SiteActs
 from mechprobe.errors import ShapeError
-from mechprobe.models.subject import Edit, Subject, TokenBatch
+from mechprobe.models.batches import TokenBatch
+from mechprobe.models.hooks import Edit
+from mechprobe.models.subject import Subject
 
 EditPlan = Callable[[Int[Tensor, "row"], Int[Tensor, "row"]], Edit]
 """Condition and case of each row of a batch -> the edit for that batch."""
@@ -35,13 +36,13 @@ def measure(
     plan: EditPlan | None = None,
     n_conditions: int = 1,
     batch_tokens: int = BATCH_TOKENS,
-    progress: tqdm | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Readings:
     """Read an outcome in every case under every condition.
 
     Args:
         plan: None runs the cases unedited.
-        progress: a bar to advance by one for each run.
+        progress: told the number of runs after each batch.
     """
     ends = np.array([case.own.reads[outcome].at + 1 for case in cases])
     answers = AnswerTokens.of([case.pair.outcomes[outcome] for case in cases])
@@ -60,7 +61,7 @@ def measure(
         logit_diff[condition, case] = found.cpu().numpy()
         mass[condition, case] = share.cpu().numpy()
         if progress is not None:
-            progress.update(len(case))
+            progress(len(case))
     return Readings(logit_diff=logit_diff, mass=mass)
 
 

@@ -5,7 +5,7 @@ primary one is {necessity, sufficiency} x indicators, and the mirror strata form
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class DirectionReadings:
     audit_ceiling: float
     auroc: float
     moved: float
-    is_monotone: bool
+    rises: Mapping[Stratum, bool]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,9 @@ def family_evidence(
     effects = [_strata(readings, rule, effort) for readings in family]
     sizes: dict[Stratum, int] = {}
     for names in FAMILIES:
-        keys = [(i, name) for i, found in enumerate(effects) for name in names if name in found]
+        keys: list[tuple[int, Stratum]] = [
+            (i, name) for i, found in enumerate(effects) for name in names if name in found
+        ]
         corrected = holm([effects[i][name].p_sign for i, name in keys])
         sizes |= dict.fromkeys(names, len(keys))
         for (i, name), p_holm in zip(keys, corrected, strict=True):
@@ -154,7 +156,7 @@ def _evidence(
         auroc=readings.auroc,
         moved=readings.moved,
         specificity=_specificity(readings, found),
-        is_monotone=readings.is_monotone,
+        rises=readings.rises,
         family_size=family_size,
         faults=faults,
         gaps=gaps,
@@ -163,10 +165,9 @@ def _evidence(
 
 def _specificity(readings: DirectionReadings, found: dict[Stratum, StratumEffect]) -> float:
     """In the stratum where the direction does most: its effect minus the mean of the other indicators'."""
-    primary = [name for name in FAMILIES[0] if name in found] or list(found)
-    if not primary or not len(readings.others):
+    if not found or not len(readings.others):
         return math.nan
-    largest = max(primary, key=lambda name: found[name].effect.value)
+    largest = max(found, key=lambda name: found[name].effect.value)
     others = readings.unedited.moved(largest, readings.others)
     return found[largest].effect.value - float(others.mean())
 

@@ -1,7 +1,8 @@
 """Edits of a hook point at chosen tokens, each a `Subject` edit that counts its firings.
 
-`positions` holds, for each case of the batch, the tokens to edit; -1 fills up unequal numbers. Directions have
-unit length and may differ from case to case, so that many conditions share one forward pass.
+`positions` holds, for each case of the batch, the tokens to edit, counted in the case's own sequence, so that padding
+and generation step by step do not matter; -1 fills up unequal numbers. Directions have unit length and may differ from
+case to case, so that many conditions share one forward pass.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechprobe.models.subject import Edit
+from mechprobe.models.hooks import Edit, EditContext
 
 Change = Callable[[Float[Tensor, "row d"]], Float[Tensor, "row d"]]
 
@@ -20,10 +21,10 @@ def replace_at(
     hook_name: str, positions: Int[Tensor, "case site"], acts: Float[Tensor, "case site d"]
 ) -> Edit:
     """Write whole activations (activation patching)."""
-    case, slot, token = _rows(positions)
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, context: EditContext) -> Tensor:
         edited = live.clone()
+        case, slot, token = _rows(positions, context)
         edited[case, token] = acts[case, slot].to(live.dtype)
         return edited
 
@@ -41,10 +42,10 @@ def set_coordinate(
     With the partner's coordinate it is an interchange (Geiger et al., arXiv 2303.02536), with the mean of the
     other class a mean ablation, with 0 the ablation of Arditi et al. (arXiv 2406.11717).
     """
-    case, slot, token = _rows(positions)
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, context: EditContext) -> Tensor:
         edited = live.clone()
+        case, slot, token = _rows(positions, context)
         rows = live[case, token]
         along = directions[case].to(live.dtype)
         now = einsum(rows, along, "row d, row d -> row")
@@ -62,10 +63,10 @@ def add_direction(
     amounts: Float[Tensor, "case site"],
 ) -> Edit:
     """Add amount * direction at the chosen tokens (steering, arXiv 2312.06681)."""
-    case, slot, token = _rows(positions)
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, context: EditContext) -> Tensor:
         edited = live.clone()
+        case, slot, token = _rows(positions, context)
         moved = amounts[case, slot][:, None] * directions[case]
         edited[case, token] = live[case, token] + moved.to(live.dtype)
         return edited
@@ -75,10 +76,10 @@ def add_direction(
 
 def change_at(hook_name: str, positions: Int[Tensor, "case site"], change: Change) -> Edit:
     """Apply any function of the activation at the chosen tokens, such as an SAE feature's clamp."""
-    case, _slot, token = _rows(positions)
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, context: EditContext) -> Tensor:
         edited = live.clone()
+        case, _slot, token = _rows(positions, context)
         edited[case, token] = change(live[case, token]).to(live.dtype)
         return edited
 
@@ -88,7 +89,7 @@ def change_at(hook_name: str, positions: Int[Tensor, "case site"], change: Chang
 def steer_everywhere(hook_name: str, direction: Float[Tensor, "d"], amount: float) -> Edit:
     """Add amount * direction at every token, also at each step of generation."""
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, _context: EditContext) -> Tensor:
         return live + amount * direction.to(live.dtype)
 
     return Edit(hook_name=hook_name, apply=apply)
@@ -97,7 +98,7 @@ def steer_everywhere(hook_name: str, direction: Float[Tensor, "d"], amount: floa
 def ablate_everywhere(hook_name: str, direction: Float[Tensor, "d"], value: float = 0.0) -> Edit:
     """Hold the coordinate along a unit direction at `value` at every token."""
 
-    def apply(live: Tensor) -> Tensor:
+    def apply(live: Tensor, _context: EditContext) -> Tensor:
         along = direction.to(live.dtype)
         now = einsum(live, along, "case pos d, d -> case pos")
         return live + (value - now)[..., None] * along
@@ -106,8 +107,11 @@ def ablate_everywhere(hook_name: str, direction: Float[Tensor, "d"], value: floa
 
 
 def _rows(
-    positions: Int[Tensor, "case site"],
+    positions: Int[Tensor, "case site"], context: EditContext
 ) -> tuple[Int[Tensor, "row"], Int[Tensor, "row"], Int[Tensor, "row"]]:
-    """Case, slot and token of every position that is not filling."""
-    case, slot = torch.nonzero(positions >= 0, as_tuple=True)
-    return case, slot, positions[case, slot]
+    """Case, slot and column of every position that this pass holds; filling and padding never meet."""
+    wanted = positions.to(context.positions.device)[:, :, None]
+    case, slot, column = torch.nonzero(
+        (wanted == context.positions[:, None, :]) & (wanted >= 0), as_tuple=True
+    )
+    return case, slot, column

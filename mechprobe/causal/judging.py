@@ -12,6 +12,7 @@ from mechprobe.causal.resampling import Resampled
 from mechprobe.causal.statistics import cluster_bootstrap, dose_trend, equivalence
 from mechprobe.causal.verdict import (
     Evidence,
+    Stratum,
     Verdict,
     VerdictRule,
     decide,
@@ -60,10 +61,6 @@ def judge(
 def direction_readings(readings: IndicatorReadings, direction: str) -> DirectionReadings:
     """What was measured for one of an indicator's own directions."""
     index = [d.name for d in readings.directions].index(direction)
-    dose = readings.dose
-    strengths = np.array([*dose.strengths, 0.0])
-    steered = dose.by_direction[direction].logit_diff
-    effects = np.append((steered - dose.base).mean(1) / readings.unedited.scale, 0.0)
     audit = readings.audit
     return DirectionReadings(
         indicator=readings.indicator,
@@ -77,8 +74,27 @@ def direction_readings(readings: IndicatorReadings, direction: str) -> Direction
         audit_ceiling=_audit_share(audit, None if audit is None else audit.patched),
         auroc=readings.auroc[direction],
         moved=readings.moved[direction],
-        is_monotone=dose_trend(strengths, effects).is_monotone,
+        rises=rises_of(readings, direction),
     )
+
+
+def rises_of(readings: IndicatorReadings, direction: str) -> dict[Stratum, bool]:
+    """Whether weaker doses do less: from 0 down where it should be taken away, from 0 up where it is put in."""
+    dose = readings.dose
+    strengths = np.array([*dose.strengths, 0.0])
+    unedited = readings.unedited.pick(np.array(dose.cases))
+    change = (dose.by_direction[direction].logit_diff - unedited.base) / unedited.scale
+    bands: dict[Stratum, tuple[float, float]] = {
+        "necessity": (-1.0, 0.0),
+        "sufficiency": (0.0, 1.0),
+    }
+    rises: dict[Stratum, bool] = {}
+    for name, (low, high) in bands.items():
+        kept = unedited.masks()[name]
+        if kept.any():
+            effects = np.append(change[:, kept].mean(1), 0.0)
+            rises[name] = dose_trend(strengths, effects, low=low, high=high).is_monotone
+    return rises
 
 
 def others_of(readings: IndicatorReadings) -> Float[np.ndarray, "other case"]:

@@ -1,6 +1,6 @@
 """Run every condition of one indicator: its directions, their controls, doses and the positive control."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,6 @@ from einops import einsum
 from jaxtyping import Float
 from scipy.stats import mannwhitneyu
 from torch import Tensor
-from tqdm import tqdm
 
 from mechprobe.causal.cases import Case
 from mechprobe.causal.config import CausalConfig
@@ -32,11 +31,11 @@ from mechprobe.transcripts.pairs import Side
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Runner:
-    """Reads outcomes of cases on one model, and advances a bar."""
+    """Reads outcomes of cases on one model, and tells how many runs are done."""
 
     subject: Subject
     batch_tokens: int
-    progress: tqdm | None = None
+    progress: Callable[[int], object] | None = None
 
     def read(
         self,
@@ -95,7 +94,6 @@ class DoseReadings:
     """Without 0, which is the unedited run."""
     cases: tuple[int, ...]
     """Which of the indicator's cases were steered."""
-    base: Float[np.ndarray, "case"]
     clusters: tuple[str, ...]
     by_direction: Mapping[str, Readings]
     """Direction name -> outcomes, one condition a strength."""
@@ -291,7 +289,6 @@ def _doses(
     return DoseReadings(
         strengths=strengths,
         cases=tuple(chosen),
-        base=unedited.base[chosen],
         clusters=tuple(unedited.clusters[i] for i in chosen),
         by_direction={d.name: part for d, part in zip(directions, parts, strict=False)},
         random=tuple(parts[len(directions) :]),

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.causal.interventions import add_direction
+from mechprobe.models.batches import TokenBatch
 from mechprobe.models.rendering import ROLES
-from mechprobe.models.subject import Subject, TokenBatch
+from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Transcript
 
 ASSISTANT = ROLES.index("assistant")

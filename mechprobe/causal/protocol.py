@@ -197,7 +197,7 @@ def _measure_all(
     config: CausalConfig,
 ) -> list[IndicatorReadings]:
     bar = tqdm(desc="interventions", unit=" runs", disable=None)
-    runner = Runner(subject=subject, batch_tokens=config.batch_tokens, progress=bar)
+    runner = Runner(subject=subject, batch_tokens=config.batch_tokens, progress=bar.update)
     unedited = _unedited(runner, chosen, config.behavior_outcome)
     audits = _unedited(runner, chosen, config.audit_outcome) if config.audit_outcome else {}
     readings: list[IndicatorReadings] = []

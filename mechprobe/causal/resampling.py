@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from scipy.special import expit
 
-from mechprobe.causal.cases import Case, ReadPoint, RenderedPair, RenderedSide
+from mechprobe.causal.cases import SIDES, Case, ReadPoint, RenderedPair, RenderedSide
 from mechprobe.causal.outcomes import AnswerTokens, read_outcome
-from mechprobe.models.subject import Subject, TokenBatch
+from mechprobe.models.batches import TokenBatch
+from mechprobe.models.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,7 +55,7 @@ def resample(
     usable = [p for p in usable if all(side.reads[outcome].lead for side in p.sides.values())]
     rates: dict[str, Float[np.ndarray, "pair"]] = {}
     n_parsed = 0
-    for name in ("positive", "negative"):
+    for name in SIDES:
         cases = [Case(pair=pair, side=name) for pair in usable]
         found = _rates(subject, cases, outcome, n_samples, max_new_tokens, batch_size, seed)
         n_parsed += int(np.isfinite(found).sum())

@@ -23,9 +23,8 @@ def control_verdicts(
     verdicts: list[VerdictName] = []
     for draw in range(n_draws):
         family = [_as_direction(one, control, draw) for one in with_control]
-        verdicts += [
-            decide(evidence, rule).name for evidence in family_evidence(family, rule, effort)
-        ]
+        for evidence in family_evidence(family, rule, effort):
+            verdicts.append(decide(evidence, rule).name)
     return verdicts
 
 
@@ -48,5 +47,5 @@ def _as_direction(readings: IndicatorReadings, control: str, draw: int) -> Direc
         audit_ceiling=1.0,
         auroc=np.nan,
         moved=float(readings.control_moved[control][draw]),
-        is_monotone=True,
+        rises={"necessity": True, "sufficiency": True},
     )

@@ -1,12 +1,13 @@
 """The site sweep: patch whole activations over hook points and tokens, and choose where to ask for verdicts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mechprobe.causal.cases import Case, RenderedPair
+from mechprobe.causal.cases import SIDES, Case, RenderedPair
 from mechprobe.causal.effects import BATCH_TOKENS, measure, patch_plan
 from mechprobe.causal.sites import (
     POSITIONS,
@@ -42,7 +43,8 @@ def site_sweep(
     """Share of the text flip's effect that patching each site brings, both ways, on pairs where the text matters.
 
     Returns:
-        One row for each hook_name, position, outcome and indicator (and indicator "all": their mean).
+        One row for each hook_name, position, outcome and indicator, with n runs; and for indicator "all" their
+        mean, with n indicators.
 
     Raises:
         HookError: a hook point does not exist.
@@ -52,7 +54,7 @@ def site_sweep(
         cases = [
             Case(pair=pair, side=side)
             for pair in pairs
-            for side in ("positive", "negative")
+            for side in SIDES
             if outcome in pair.outcomes
         ]
         if not cases:
@@ -61,8 +63,8 @@ def site_sweep(
         sites = _possible_sites(subject, cases, hook_names, positions, outcome)
         bar = tqdm(total=len(sites) * len(cases), desc=f"site sweep, {outcome}", disable=None)
         for acts in sites_acts(subject, cases, sites, outcome):
-            patched = _patched(subject, cases, outcome, acts, batch_tokens, bar)
-            rows += _site_rows(subject, acts.site, outcome, cases, unedited, patched, n_boot, seed)
+            patched = _patched(subject, cases, outcome, acts, batch_tokens, bar.update)
+            rows += _site_rows(acts.site, outcome, cases, unedited, patched, n_boot, seed)
         bar.close()
     return pd.DataFrame(rows)
 
@@ -73,20 +75,20 @@ def best_site(sweep: pd.DataFrame) -> Site:
     Raises:
         DataError: no site outside the decision token was measured on pairs where the text matters.
     """
-    mean = sweep[(sweep["indicator"] == ALL) & sweep["position"].isin(SIMPLEST_FIRST)]
-    by_site = mean.groupby(["hook_name", "position"], sort=False)["effect"].mean().dropna()
-    if by_site.empty:
+    effects: dict[Site, list[float]] = {}
+    for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
+        is_candidate = row["indicator"] == ALL and row["position"] in SIMPLEST_FIRST
+        if is_candidate and np.isfinite(row["effect"]):
+            site = Site(hook_name=row["hook_name"], position=row["position"])
+            effects.setdefault(site, []).append(row["effect"])
+    if not effects:
         raise DataError(
             "no site can be chosen: in no pair does flipping the text change an outcome. Give more pairs to "
             "the select split, or pairs whose behaviour depends on their indicator."
         )
-    best = float(by_site.max())
-    for position in SIMPLEST_FIRST:
-        here = by_site[by_site.index.get_level_values("position") == position]
-        if len(here) and float(here.max()) >= best - TOLERANCE:
-            hook_name = str(here.index[int(np.argmax(here.to_numpy()))][0])
-            return Site(hook_name=hook_name, position=position)
-    raise AssertionError("the best site is within the tolerance of itself")
+    means = {site: float(np.mean(found)) for site, found in effects.items()}
+    good = [site for site in means if means[site] >= max(means.values()) - TOLERANCE]
+    return min(good, key=lambda site: (SIMPLEST_FIRST.index(site.position), -means[site]))
 
 
 def _both_sides(
@@ -105,7 +107,7 @@ def _possible_sites(
     positions: Sequence[Position],
     outcome: str,
 ) -> list[Site]:
-    fires = [
+    fires: list[Position] = [
         position
         for position in positions
         if all(len(tokens_at(position, case.own, outcome)) for case in cases)
@@ -123,16 +125,15 @@ def _patched(
     outcome: str,
     acts: SiteActs,
     batch_tokens: int,
-    bar: tqdm,
+    progress: Callable[[int], object],
 ) -> np.ndarray:
     plan = patch_plan(acts)
     return measure(
-        subject, cases, outcome, plan=plan, batch_tokens=batch_tokens, progress=bar
+        subject, cases, outcome, plan=plan, batch_tokens=batch_tokens, progress=progress
     ).logit_diff[0]
 
 
 def _site_rows(
-    subject: Subject,
     site: Site,
     outcome: str,
     cases: Sequence[Case],
@@ -142,39 +143,30 @@ def _site_rows(
     seed: int,
 ) -> list[dict[str, object]]:
     names = np.array([case.pair.indicator for case in cases])
-    common = {
+    rows: list[dict[str, object]] = []
+    effects: list[float] = []
+    for name in sorted(set(names.tolist())):
+        some = unedited.pick(names == name)
+        shares = some.share_of_text_flip(patched[names == name])
+        low, high = np.nan, np.nan
+        if len(shares):
+            clusters = np.array(some.clusters)[some.changed()].tolist()
+            low, high = bootstrap_many(shares[:, None], clusters, n_boot=n_boot, seed=seed)[0]
+            effects.append(float(shares.mean()))
+        effect = effects[-1] if len(shares) else np.nan
+        figures = {"n": len(shares), "effect": effect, "low": float(low), "high": float(high)}
+        rows.append({"indicator": name, **figures})
+    mean = float(np.mean(effects)) if effects else np.nan
+    rows.append(
+        {"indicator": ALL, "n": len(effects), "effect": mean, "low": np.nan, "high": np.nan}
+    )
+    place = {
         "hook_name": site.hook_name,
         "layer": layer_of(site.hook_name),
         "position": site.position,
         "outcome": outcome,
     }
-    rows: list[dict[str, object]] = []
-    for name in sorted(set(names.tolist())):
-        mine = names == name
-        some = unedited.pick(mine)
-        shares = some.share_of_text_flip(patched[mine])
-        clusters = np.array(some.clusters)[some.changed()].tolist()
-        low, high = np.nan, np.nan
-        if len(shares):
-            low, high = bootstrap_many(shares[:, None], clusters, n_boot=n_boot, seed=seed)[0]
-        effect = float(shares.mean()) if len(shares) else np.nan
-        rows.append(
-            common
-            | {"indicator": name, "n": len(shares), "effect": effect, "low": low, "high": high}
-        )
-    known = [row for row in rows if np.isfinite(float(str(row["effect"])))]
-    effects = [float(str(row["effect"])) for row in known]
-    rows.append(
-        common
-        | {
-            "indicator": ALL,
-            "n": sum(int(str(row["n"])) for row in known),
-            "effect": float(np.mean(effects)) if effects else np.nan,
-            "low": np.nan,
-            "high": np.nan,
-        }
-    )
-    return rows
+    return [place | row for row in rows]
 
 
 def layer_of(hook_name: str) -> int:

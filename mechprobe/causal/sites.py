@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mechprobe.causal.cases import Case, RenderedSide
 from mechprobe.errors import ConfigError, HookError
-from mechprobe.models.subject import Subject, TokenBatch
+from mechprobe.models.batches import TokenBatch
+from mechprobe.models.subject import Subject
 
 Position = Literal["span_first", "span_last", "span_all", "after_span", "decision"]
 POSITIONS: tuple[Position, ...] = get_args(Position)

@@ -151,7 +151,8 @@ def partner_note(readings: IndicatorReadings, direction: str) -> str:
     """The partner on which the direction's effect depends most, in words; "" if on none by .25 or more."""
     index = [d.name for d in readings.directions].index(direction)
     notes: list[tuple[float, str]] = []
-    for stratum in ("necessity", "sufficiency"):
+    primary: tuple[Stratum, ...] = ("necessity", "sufficiency")
+    for stratum in primary:
         for partner, on, off in _given_partner(readings, index, stratum):
             contrast = float(on.mean() - off.mean())
             text = (
@@ -254,7 +255,8 @@ def _steering_rows(
 def _given_partner_rows(
     own: Row, readings: IndicatorReadings, index: int, *, seed: int
 ) -> Iterator[Row]:
-    for stratum, operation in (("necessity", "N1"), ("sufficiency", "S1")):
+    operations: tuple[tuple[Stratum, str], ...] = (("necessity", "N1"), ("sufficiency", "S1"))
+    for stratum, operation in operations:
         for partner, on, off in _given_partner(readings, index, stratum):
             for state, values in (("with", on), ("without", off)):
                 names = [str(i) for i in range(len(values))]
@@ -305,9 +307,10 @@ def _dose_rows(
     seed: int,
 ) -> Iterator[Row]:
     dose = readings.dose
-    effects = (found.logit_diff - dose.base) / readings.unedited.scale
+    unedited = readings.unedited.pick(np.array(dose.cases))
+    effects = (found.logit_diff - unedited.base) / unedited.scale
     bounds = bootstrap_many(effects.T, dose.clusters, n_boot=N_BOOT, seed=seed)
-    shared = {"indicator": readings.indicator, "n": len(dose.base)} | common
+    shared = {"indicator": readings.indicator, "n": len(dose.cases)} | common
     yield shared | _dose_cells(0.0, 0.0, (0.0, 0.0), np.nan, 0.0)
     for at, strength in enumerate(dose.strengths):
         yield shared | _dose_cells(

@@ -113,7 +113,9 @@ class Evidence:
     """Mean change of the coordinate by the edit, in standard deviations of the coordinate."""
     specificity: float
     """Own effect minus the mean effect of the other indicators' directions; NaN where not measured."""
-    is_monotone: bool
+    rises: Mapping[Stratum, bool]
+    """Whether the outcome rises with the strength of steering: down from the necessity runs, up from the
+    sufficiency runs; a stratum without a dose curve is absent."""
     family_size: int
     resampled: Interval | None = None
     """Change of the misbehaviour rate when the text after the span is written anew."""
@@ -144,9 +146,9 @@ def decide(evidence: Evidence, rule: VerdictRule) -> Verdict:
     fault = _site_fault(evidence, rule)
     if fault:
         return _nothing("invalid", fault)
-    shown = [name for name in STRATA if not shortfall(evidence, name, rule)]
+    shown: list[Stratum] = [name for name in STRATA if not shortfall(evidence, name, rule)]
     if "necessity" in shown or "sufficiency" in shown:
-        return _drives(evidence, rule, set(shown))
+        return _drives(evidence, rule, shown)
     if shown:
         return _inhibits(evidence, rule, shown)
     if is_without_effect(evidence, rule):
@@ -216,22 +218,23 @@ def _site_fault(evidence: Evidence, rule: VerdictRule) -> str:
     return ""
 
 
-def _drives(evidence: Evidence, rule: VerdictRule, shown: set[Stratum]) -> Verdict:
-    if not evidence.is_monotone:
+def _drives(evidence: Evidence, rule: VerdictRule, shown: list[Stratum]) -> Verdict:
+    claimed: list[Stratum] = [name for name in ("necessity", "sufficiency") if name in shown]
+    flat = [name for name in claimed if not evidence.rises.get(name, False)]
+    if flat:
         return _nothing(
             "undetermined",
-            "an effect was found, but it does not rise with the strength of steering",
+            f"an effect was found, but it does not rise with the strength of steering ({', '.join(flat)})",
         )
     if evidence.specificity <= 0:
         return _nothing(
             "undetermined",
             f"the other indicators' directions do as much here (specificity {evidence.specificity:.2f})",
         )
-    if {"necessity", "sufficiency"} <= shown:
-        names: list[Stratum] = ["necessity", "sufficiency"]
+    if len(claimed) == 2:
         return Verdict(
             name="driver",
-            p_value=_largest_p(evidence, names),
+            p_value=_largest_p(evidence, claimed),
             reason=f"{_size(evidence, 'necessity')}; {_size(evidence, 'sufficiency')}",
         )
     if "necessity" in shown:
@@ -250,7 +253,7 @@ def _drives(evidence: Evidence, rule: VerdictRule, shown: set[Stratum]) -> Verdi
 
 
 def _inhibits(evidence: Evidence, rule: VerdictRule, shown: list[Stratum]) -> Verdict:
-    against = [
+    against: list[Stratum] = [
         name
         for name in ("necessity", "sufficiency")
         if name in evidence.strata and evidence.strata[name].effect.value >= rule.min_effect

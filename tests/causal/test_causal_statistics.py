@@ -2,7 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from mechprobe.causal.statistics import (
     benjamini_hochberg,
@@ -69,6 +72,13 @@ def test_empirical_p_counts_the_draws_at_least_as_large():
     assert empirical_p(1.0, np.array([0.0, 1.0, 2.0])) == pytest.approx(3 / 4)
     assert empirical_p(3.0, np.zeros(19)) == pytest.approx(0.05)
     assert math.isnan(empirical_p(math.nan, np.zeros(3)))
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_corrections_agree_with_statsmodels(p_values: list[float]):
+    for ours, method in ((holm, "holm"), (benjamini_hochberg, "fdr_bh")):
+        assert ours(p_values) == pytest.approx(multipletests(p_values, method=method)[1])
 
 
 def test_corrections_leave_out_what_was_not_tested():

@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import torch
+
+from mechprobe.causal.cases import Case, natural_cases, render_pairs
+from mechprobe.causal.controls import random_directions
+from mechprobe.causal.effects import (
+    addition_plan,
+    coordinate_plan,
+    grid_batches,
+    interchange_plan,
+    measure,
+    patch_plan,
+)
+from mechprobe.causal.interventions import ablate_everywhere, change_at, steer_everywhere
+from mechprobe.causal.sites import Site, site_acts
+from mechprobe.errors import DataError, HookError, ShapeError
+
+HOOK = "blocks.0.hook_out"
+SITE = Site(hook_name=HOOK, position="span_last")
+
+
+@pytest.fixture(scope="module")
+def lies(planted):
+    pairs = [pair for pair in planted.pairs if pair.indicator == "lie" and pair.split == "test"]
+    return natural_cases(render_pairs(planted.subject, pairs[:12]))
+
+
+def axis(planted, thought: str) -> torch.Tensor:
+    one = torch.zeros(1, planted.subject.d_model)
+    one[0, planted.held_axis[thought]] = 1.0
+    return one
+
+
+def other_side(cases: list[Case]) -> list[Case]:
+    return [
+        Case(pair=c.pair, side="negative" if c.side == "positive" else "positive") for c in cases
+    ]
+
+
+def test_the_planted_model_does_what_its_text_says(planted, lies):
+    base = measure(planted.subject, lies, "behavior")
+    by_id = {pair.id: pair for pair in planted.pairs}
+    wanted = [getattr(by_id[c.pair.id], c.side).messages[1].content == "bad" for c in lies]
+    assert ((base.logit_diff[0] > 0) == np.array(wanted)).all()
+    assert (base.mass > 0.99).all()
+
+
+def test_patching_the_whole_span_at_the_first_block_is_flipping_the_text(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    patched = measure(planted.subject, lies, "behavior", plan=patch_plan(acts))
+    flipped = measure(planted.subject, other_side(lies), "behavior")
+    assert patched.logit_diff == pytest.approx(flipped.logit_diff, abs=1e-3)
+
+
+def test_interchange_along_the_planted_axis_flips_and_along_random_directions_does_not(
+    planted, lies
+):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    vectors = torch.cat(
+        [axis(planted, "lie"), random_directions(10, planted.subject.d_model, seed=0)]
+    )
+    base = measure(planted.subject, lies, "behavior").logit_diff
+    flipped = measure(planted.subject, other_side(lies), "behavior").logit_diff
+    edited = measure(
+        planted.subject,
+        lies,
+        "behavior",
+        plan=interchange_plan(acts, vectors),
+        n_conditions=len(vectors),
+    ).logit_diff
+    matters = np.abs(flipped[0] - base[0]) > 10
+    share = (edited - base)[:, matters] / (flipped - base)[:, matters]
+    assert matters.sum() >= 4
+    assert (share[0] > 0.8).all()
+    assert np.abs(share[1:]).max() < 0.4
+
+
+def test_interchange_is_setting_the_partners_coordinate_and_an_addition_of_the_difference(
+    planted, lies
+):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    vector = random_directions(1, planted.subject.d_model, seed=3)
+    ours, theirs = ((side @ vector.T)[..., 0][None] for side in (acts.own, acts.partner))
+    plans = (
+        interchange_plan(acts, vector),
+        coordinate_plan(acts, vector, theirs),
+        addition_plan(acts, vector, theirs - ours),
+    )
+    found = [measure(planted.subject, lies, "behavior", plan=plan).logit_diff for plan in plans]
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[2] == pytest.approx(found[0], abs=1e-3)
+
+
+def test_an_edit_by_nothing_changes_nothing(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    vector = random_directions(1, planted.subject.d_model, seed=3)
+    nothing = torch.zeros(1, len(lies), 1)
+    base = measure(planted.subject, lies, "behavior").logit_diff
+    plan = addition_plan(acts, vector, nothing)
+    assert (measure(planted.subject, lies, "behavior", plan=plan).logit_diff == base).all()
+
+
+def test_batches_do_not_change_results(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "audit")
+    plan = interchange_plan(acts, random_directions(5, planted.subject.d_model, seed=1))
+    subject = planted.subject
+    whole = measure(subject, lies, "audit", plan=plan, n_conditions=5)
+    small = measure(subject, lies, "audit", plan=plan, n_conditions=5, batch_tokens=40)
+    assert small.logit_diff == pytest.approx(whole.logit_diff, abs=1e-4)
+
+
+def test_batches_cover_the_grid_once_within_their_budget():
+    lengths = np.array([5, 3, 9, 4])
+    batches = grid_batches(lengths, 3, 20)
+    pairs = {(c, i) for condition, case in batches for c, i in zip(condition, case, strict=True)}
+    assert pairs == {(c, i) for c in range(3) for i in range(4)}
+    assert sum(len(case) for _condition, case in batches) == 12
+    assert all(len(case) * lengths[case].max() <= 20 for _condition, case in batches)
+
+
+def test_edits_everywhere_and_edits_by_a_function_agree(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    vector = axis(planted, "lie")
+    zeros = torch.zeros(1, len(lies), 1)
+    set_zero = coordinate_plan(acts, vector, zeros)
+
+    def function(_condition: torch.Tensor, case: torch.Tensor):
+        return change_at(HOOK, acts.positions[case], lambda rows: rows - (rows @ vector.T) * vector)
+
+    def everywhere(_condition: torch.Tensor, _case: torch.Tensor):
+        return ablate_everywhere(HOOK, vector[0])
+
+    found = [
+        measure(planted.subject, lies, "behavior", plan=plan).logit_diff
+        for plan in (set_zero, function, everywhere)
+    ]
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
+
+
+def test_steering_works_while_text_is_written(planted, lies):
+    base, flipped = (
+        measure(planted.subject, cases, "behavior").logit_diff[0]
+        for cases in (lies, other_side(lies))
+    )
+    case = lies[int(np.argmax(np.abs(flipped - base)))]
+    prompt = case.own.token_ids[: case.own.reads["behavior"].at + 1].tolist()
+    vector = axis(planted, "lie")[0]
+    written = {
+        amount: planted.subject.generate(
+            [prompt], max_new_tokens=1, edits=[steer_everywhere(HOOK, vector, amount)], seed=0
+        )[0][0]
+        for amount in (-1.0, 1.0)
+    }
+    assert written[-1.0] != written[1.0]
+
+
+def test_a_direction_of_the_wrong_width_is_refused(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "behavior")
+    with pytest.raises(ShapeError, match="7 numbers"):
+        interchange_plan(acts, torch.ones(1, 7))
+
+
+def test_a_site_that_cannot_fire_is_refused(planted):
+    late = [
+        pair for pair in planted.pairs if pair.span.end == len(pair.positive.messages[1].reasoning)
+    ]
+    cases = natural_cases(render_pairs(planted.subject, late[:2]))
+    after = Site(hook_name=HOOK, position="after_span")
+    site_acts(planted.subject, cases, after, "behavior")
+    with pytest.raises(HookError):
+        site_acts(
+            planted.subject,
+            cases,
+            Site(hook_name="blocks.9.hook_out", position="span_last"),
+            "behavior",
+        )
+
+
+def test_a_pair_of_unequal_length_is_refused(planted, make_pair):
+    from dataclasses import replace
+
+    pair = make_pair({"lie": True, "care": False}, "lie", name="odd")
+    message = replace(pair.negative.messages[1], reasoning="wont-lie ; ; wont-care")
+    odd = replace(
+        pair,
+        negative=replace(
+            pair.negative,
+            messages=(pair.negative.messages[0], message, *pair.negative.messages[2:]),
+            spans=(),
+        ),
+    )
+    with pytest.raises(ShapeError, match="'odd'"):
+        render_pairs(planted.subject, [odd])
+
+
+def test_answers_that_start_alike_are_refused(planted, make_pair):
+    from dataclasses import replace
+
+    pair = make_pair({"lie": True, "care": False}, "lie", name="same")
+    outcome = replace(pair.outcomes[0], bad=("unheard",), good=("unknown",))
+    with pytest.raises(DataError, match="same token"):
+        render_pairs(planted.subject, [replace(pair, outcomes=(outcome,))])

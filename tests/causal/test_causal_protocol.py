@@ -1,0 +1,198 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mechprobe.causal.cases import render_pairs
+from mechprobe.causal.config import CausalConfig
+from mechprobe.causal.directions import direction_along, fit_directions, span_acts
+from mechprobe.causal.protocol import CausalResult, KnownTruth, run_causal
+from mechprobe.causal.resampling import answer_start, resample
+from mechprobe.causal.site_map import best_site
+from mechprobe.causal.sites import Site
+from mechprobe.errors import ConfigError, DataError, ShapeError
+
+CONFIG = CausalConfig(
+    n_test_pairs=44,
+    n_select_pairs=4,
+    n_covariance_matched=2,
+    n_shuffled=1,
+    n_fragility=1,
+    strengths=(-1.0, -0.5, 0.0, 0.5, 1.0),
+    n_dose_pairs=20,
+    n_dose_random=1,
+    n_neutral=4,
+    n_resampled_pairs=24,
+    n_samples=2,
+    max_new_tokens=30,
+    n_boot=300,
+    n_permutations=2000,
+)
+SMALL = replace(CONFIG, n_test_pairs=16, n_dose_pairs=8, n_samples=0)
+SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
+
+
+@pytest.fixture(scope="module")
+def result(planted) -> CausalResult:
+    return run_causal(
+        planted.subject,
+        planted.pairs,
+        planted.transcripts,
+        CONFIG,
+        truth=KnownTruth(verdicts=planted.truth),
+    )
+
+
+def test_every_planted_role_gets_its_verdict(planted, result):
+    found = dict(zip(result.verdicts["indicator"], result.verdicts["verdict"], strict=True))
+    assert found == planted.truth
+    assert result.selftest["right"] == result.selftest["of"] == 8
+
+
+def test_no_direction_that_means_nothing_is_called_a_driver(result):
+    for name in ("random", "random_covariance", "shuffled"):
+        assert str(result.selftest[f"false_driver_{name}"]).startswith("0/")
+    assert result.selftest["false_driver_random"] == "0/160"
+
+
+def test_the_sweep_finds_where_the_thought_acts_and_does_not_choose_the_decision_token(result):
+    assert result.site == SITE
+    everywhere = result.sites[result.sites["indicator"] == "all"].set_index(
+        ["hook_name", "position", "outcome"]
+    )["effect"]
+    assert everywhere["blocks.0.hook_out", "span_last", "behavior"] == pytest.approx(1.0, abs=0.01)
+    assert everywhere["blocks.0.hook_out", "after_span", "behavior"] == pytest.approx(0, abs=0.01)
+    assert everywhere["blocks.1.hook_out", "decision", "behavior"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_partners_show_what_the_pooled_effect_hides(result):
+    given = result.effects[result.effects["stratum"].str.contains(" with")]
+    rows = given[given["indicator"] == "hide"].set_index("stratum")["effect"]
+    assert rows["sufficiency with spy"] > 0.4
+    assert rows["sufficiency without spy"] < 0.1
+    notes = result.verdicts.set_index("indicator")["given_partner"]
+    assert "spy" in notes["hide"]
+
+
+def test_the_tables_are_whole(result):
+    effects = result.effects
+    assert set(effects["operation"]) == {"N1", "S1", "N2", "S2", "P0"}
+    controls = set(effects["control"].str.split(":").str[0])
+    assert controls == {"none", "random", "random_covariance", "shuffled", "other", "fragility"}
+    assert effects[effects["control"] == "none"]["low"].notna().all()
+    own = result.dose[(result.dose["indicator"] == "lie") & (result.dose["control"] == "none")]
+    assert own["strength"].tolist() == [0.0, -1.0, -0.5, 0.5, 1.0]
+    assert result.verdicts["reason"].str.len().gt(10).all()
+    text = result.verdicts.set_index("indicator")
+    assert text.loc["lie", "necessity"] == pytest.approx(text.loc["lie", "text_necessity"], abs=0.1)
+
+
+def test_the_same_seed_gives_the_same_tables(planted):
+    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
+    first, again = (
+        run_causal(planted.subject, pairs, planted.transcripts, SMALL) for _ in range(2)
+    )
+    for name in ("sites", "effects", "dose", "verdicts"):
+        assert getattr(again, name).equals(getattr(first, name))
+
+
+def test_verdicts_at_a_dead_site_are_refused(planted):
+    dead = Site(hook_name="blocks.0.hook_out", position="after_span")
+    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
+    found = run_causal(planted.subject, pairs, planted.transcripts, SMALL, site=dead).verdicts
+    assert set(found["verdict"]) == {"invalid"}
+    assert found["reason"].str.contains("refused").all()
+
+
+def test_further_directions_are_judged_beside_the_difference_of_means(planted):
+    def further(spans):
+        axis = np.zeros(planted.subject.d_model, dtype=np.float32)
+        axis[planted.held_axis["lie"]] = 1.0
+        return [
+            direction_along(spans, indicator="lie", name="planted", vector=torch.from_numpy(axis))
+        ]
+
+    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
+    found = run_causal(
+        planted.subject,
+        pairs,
+        planted.transcripts,
+        CONFIG,
+        site=SITE,
+        further_directions=further,
+    ).verdicts
+    assert found["direction"].tolist() == ["diff_of_means"] * 2 + ["planted"]
+    assert found["verdict"].iloc[2] == "driver"
+
+
+def test_missing_parts_are_named(planted):
+    run = (planted.subject, planted.pairs, planted.transcripts)
+    with pytest.raises(DataError, match="split 'test'"):
+        run_causal(planted.subject, [replace(planted.pairs[0], split="")], [], CONFIG)
+    with pytest.raises(DataError, match="named 'deeds'"):
+        run_causal(*run, replace(SMALL, behavior_outcome="deeds"))
+    with pytest.raises(DataError, match="no labelled span"):
+        run_causal(planted.subject, planted.pairs, [], SMALL, site=SITE)
+    with pytest.raises(ConfigError, match="n_random"):
+        CausalConfig(n_random=5)
+    with pytest.raises(ConfigError, match="strengths"):
+        CausalConfig(strengths=(1.0,))
+    with pytest.raises(ConfigError, match="n_test_pairs"):
+        CausalConfig(n_test_pairs=3)
+
+
+def test_directions_need_both_kinds_of_span_and_the_right_width(planted):
+    spans = span_acts(planted.subject, planted.transcripts, SITE)
+    fitted = {one.indicator: one for one in fit_directions(spans, ["lie"])}
+    assert fitted["lie"].gap > 0
+    assert float(fitted["lie"].vector[planted.held_axis["lie"]]) > 0.4
+    with pytest.raises(DataError, match="'nothing' has 0 spans"):
+        fit_directions(spans, ["nothing"])
+    with pytest.raises(ShapeError, match="3 numbers"):
+        direction_along(spans, indicator="lie", name="bad", vector=torch.ones(3))
+
+
+def test_a_sweep_without_any_effect_of_the_text_chooses_nothing(result):
+    silent = result.sites.assign(effect=np.nan)
+    with pytest.raises(DataError, match="no site can be chosen"):
+        best_site(silent)
+
+
+def test_a_smaller_site_is_preferred_when_it_does_nearly_as_well(result):
+    template = result.sites[result.sites["indicator"] == "all"].iloc[:1]
+    rows = [
+        template.assign(hook_name="blocks.0.hook_out", position="span_all", effect=1.0),
+        template.assign(hook_name="blocks.1.hook_out", position="span_last", effect=0.93),
+    ]
+    assert best_site(pd.concat(rows)).position == "span_last"
+    rows[1] = rows[1].assign(effect=0.8)
+    assert best_site(pd.concat(rows)).position == "span_all"
+
+
+def test_only_what_acts_through_later_text_moves_the_rate_when_text_is_written_anew(planted):
+    found = {}
+    for name in ("plot", "boast"):
+        pairs = [p for p in planted.pairs if p.indicator == name and p.split == "test"]
+        rendered = render_pairs(planted.subject, pairs[:24])
+        found[name] = resample(
+            planted.subject, rendered, "behavior", n_samples=4, max_new_tokens=30, seed=1
+        )
+    assert found["plot"].difference.mean() > 0.3
+    assert abs(found["boast"].difference.mean()) < 0.15
+    assert found["plot"].parsed > 0.7
+
+
+def test_an_answer_in_another_message_than_the_span_cannot_be_regenerated(planted):
+    rendered = render_pairs(planted.subject, planted.pairs[:3])
+    found = resample(planted.subject, rendered, "audit", n_samples=1, max_new_tokens=5)
+    assert found.clusters == ()
+
+
+def test_the_answer_is_found_after_its_lead(planted):
+    read = render_pairs(planted.subject, planted.pairs[:1])[0].sides["positive"].reads["behavior"]
+    lead = list(read.lead)
+    assert answer_start([1, 2, *lead, 7], read, search_from=0) == 2 + len(lead)
+    assert answer_start([1, 2, 3], read, search_from=0) is None
+    assert answer_start([*lead, 1, 2], read, search_from=1) is None
