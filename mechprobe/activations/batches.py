@@ -13,12 +13,12 @@ BLOCK_ROWS = 1 << 17
 
 
 def shuffled_blocks(
-    rows: Int[np.ndarray, " row"],
-    row_bounds: Int[np.ndarray, " shard_bound"],
+    rows: Int[np.ndarray, "row"],
+    row_bounds: Int[np.ndarray, "shard_bound"],
     *,
     seed: int | None,
     epochs: int | None,
-) -> Iterator[Int[np.ndarray, " block"]]:
+) -> Iterator[Int[np.ndarray, "block"]]:
     """Row numbers, block by block, for each epoch; in the order given where there is no seed."""
     rng = None if seed is None else np.random.default_rng(seed)
     for _ in range(epochs) if epochs is not None else count():
@@ -29,10 +29,10 @@ def shuffled_blocks(
 
 
 def _epoch(
-    rows: Int[np.ndarray, " row"],
-    row_bounds: Int[np.ndarray, " shard_bound"],
+    rows: Int[np.ndarray, "row"],
+    row_bounds: Int[np.ndarray, "shard_bound"],
     rng: np.random.Generator,
-) -> Iterator[Int[np.ndarray, " block"]]:
+) -> Iterator[Int[np.ndarray, "block"]]:
     by_shard = np.split(np.sort(rows), np.searchsorted(np.sort(rows), row_bounds[1:-1]))
     waiting: list[np.ndarray] = []
     for index in rng.permutation(len(by_shard)):

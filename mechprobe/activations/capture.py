@@ -34,7 +34,7 @@ class _Piece:
 
     first_conversation: int
     renderings: tuple[Rendering, ...]
-    keep: tuple[Bool[np.ndarray, " tok"], ...]
+    keep: tuple[Bool[np.ndarray, "_"], ...]
     """For each conversation, which tokens are stored."""
 
     @property
@@ -76,7 +76,7 @@ def capture(
     chosen, select = transcripts[:limit], select or TokenSelection()
     _check_ids(chosen)
     config = {
-        "model": subject.name,
+        "model": _model_name(subject),
         "model_digest": subject.model_digest,
         "model_dtype": str(subject.bridge.cfg.dtype),
         "chat_template": subject.chat_template,
@@ -102,6 +102,12 @@ def capture(
             f"{select.sections}; select others."
         )
     return store
+
+
+def _model_name(subject: Subject) -> str:
+    """The hub name or the folder's own name, so that a moved folder is still the same model."""
+    folder = Path(subject.name)
+    return folder.name if folder.is_dir() else subject.name
 
 
 def digest_texts(transcripts: Sequence[Transcript]) -> str:
@@ -166,7 +172,7 @@ def _next_piece(
     return _Piece(first_conversation=start, renderings=tuple(renderings), keep=tuple(keep))
 
 
-def selected_tokens(rendering: Rendering, select: TokenSelection) -> Bool[np.ndarray, " tok"]:
+def selected_tokens(rendering: Rendering, select: TokenSelection) -> Bool[np.ndarray, "tok"]:
     """Which tokens of a conversation a selection keeps.
 
     Raises:

@@ -113,7 +113,7 @@ def _spans_of(transcripts: Sequence[Transcript]) -> pd.DataFrame:
 
 def _overlap(
     tokens: pd.DataFrame, spans: pd.DataFrame
-) -> tuple[Int[np.ndarray, " span"], Int[np.ndarray, " span"], Int[np.ndarray, " text_tok"]]:
+) -> tuple[Int[np.ndarray, "span"], Int[np.ndarray, "span"], Int[np.ndarray, "text_tok"]]:
     """For each span the first and one past the last of its tokens, as places in the third array, of rows."""
     rows = np.flatnonzero(_codes(tokens, "section") >= 0)
     texts = tokens.iloc[rows]
@@ -131,7 +131,7 @@ def _overlap(
 
 def _shared_groups(
     texts: pd.DataFrame, spans: pd.DataFrame
-) -> tuple[Int[np.ndarray, " tok"], Int[np.ndarray, " span"]]:
+) -> tuple[Int[np.ndarray, "tok"], Int[np.ndarray, "span"]]:
     """Numbers of the texts that tokens and spans stand in; -1 for a span whose text has no token."""
     keys = pd.MultiIndex.from_arrays([_codes(texts, name) for name in _KEY])
     unique = keys.unique()
@@ -139,7 +139,7 @@ def _shared_groups(
     return unique.get_indexer(keys), unique.get_indexer(wanted)
 
 
-def _codes(table: pd.DataFrame, name: str) -> Int[np.ndarray, " row"]:
+def _codes(table: pd.DataFrame, name: str) -> Int[np.ndarray, "row"]:
     if name != "section":
         return _column(table, name)
     return pd.Index(SECTIONS).get_indexer(pd.Index(table[name])).astype(np.int64)
@@ -150,7 +150,7 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.asarray(column, dtype=np.int64)
 
 
-def _next_rows(tokens: pd.DataFrame, last: Int[np.ndarray, " span"]) -> Int[np.ndarray, " span"]:
+def _next_rows(tokens: pd.DataFrame, last: Int[np.ndarray, "span"]) -> Int[np.ndarray, "span"]:
     conversation, position = _column(tokens, "conversation"), _column(tokens, "position")
     after = np.minimum(last + 1, len(tokens) - 1)
     follows = (conversation[after] == conversation[last]) & (position[after] == position[last] + 1)

@@ -80,7 +80,7 @@ class ActivationStore:
         return int(self.row_bounds[-1])
 
     @cached_property
-    def row_bounds(self) -> Int[np.ndarray, " shard_bound"]:
+    def row_bounds(self) -> Int[np.ndarray, "shard_bound"]:
         """First row of each shard, and at the end the number of rows."""
         return np.concatenate([[0], np.cumsum([shard.n_rows for shard in self.shards])]).astype(
             np.int64
@@ -174,7 +174,7 @@ class ActivationStore:
         acts = (self.acts(hook_name, block) for block in blocks)
         return split_in_batches(acts, batch_size, drop_last=drop_last)
 
-    def row_numbers(self, rows: Rows) -> Int[np.ndarray, " row"]:
+    def row_numbers(self, rows: Rows) -> Int[np.ndarray, "row"]:
         """The row numbers that a selection means.
 
         Raises:
@@ -260,7 +260,7 @@ def _check_complete(folder: Path, header: dict[str, Any], shards: Sequence[Sidec
 
 
 def _copy_rows(
-    source: Tensor, local: Int[np.ndarray, " row"], out: Tensor, where: Int[np.ndarray, " row"]
+    source: Tensor, local: Int[np.ndarray, "row"], out: Tensor, where: Int[np.ndarray, "row"]
 ) -> None:
     if _is_run(local) and _is_run(where):
         out[where[0] : where[-1] + 1].copy_(source[local[0] : local[-1] + 1])
@@ -268,11 +268,11 @@ def _copy_rows(
         out[torch.from_numpy(where)] = source[torch.from_numpy(local)].to(out.dtype)
 
 
-def _ascends(numbers: Int[np.ndarray, " row"]) -> bool:
+def _ascends(numbers: Int[np.ndarray, "row"]) -> bool:
     return len(numbers) < 2 or bool((np.diff(numbers) > 0).all())
 
 
-def _is_run(numbers: Int[np.ndarray, " row"]) -> bool:
+def _is_run(numbers: Int[np.ndarray, "row"]) -> bool:
     return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and _ascends(numbers)
 
 

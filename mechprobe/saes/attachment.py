@@ -17,20 +17,23 @@ FeatureChange = Callable[[Tensor], Tensor]
 """Feature activations [..., d_sae] -> changed feature activations of the same shape."""
 
 
-def feature_edit(sae: Sae, change: FeatureChange) -> Callable[[Tensor], Tensor]:
-    """An edit of activations that changes features and leaves everything else alone.
+def feature_edit(sae: Sae, change: FeatureChange) -> Callable[..., Tensor]:
+    """An edit of activations that changes features and leaves everything else alone; fits `Edit.apply`.
 
     Raises:
         CheckpointError: the SAE's features have no fixed direction.
     """
     rows = decoder_rows(sae)
 
-    def edit(acts: Float[Tensor, "*case d_in"]) -> Float[Tensor, "*case d_in"]:
+    def edit(
+        acts: Float[Tensor, "*case d_in"],
+        where: object = None,  # noqa: ARG001 - what an edit of a Subject is told, the positions
+    ) -> Float[Tensor, "*case d_in"]:
         feature_acts = sae.encode(acts)
         moved = change(feature_acts) - feature_acts
         is_changed = moved.flatten(0, -2).any(dim=0)
         if not is_changed.any():
-            return acts
+            return acts.clone()  # an edit that returns its argument counts as one that never fired
         delta = moved[..., is_changed] @ rows[is_changed]
         # Tokens that keep their features keep their bits, even where x + 0.0 would turn -0.0 into 0.0.
         return torch.where(moved.any(dim=-1, keepdim=True), acts + delta.to(acts.dtype), acts)

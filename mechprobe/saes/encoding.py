@@ -72,7 +72,7 @@ def encode_rows(sae: Sae, acts: Float[Tensor, "tok d_in"]) -> sp.csr_matrix:
 @torch.no_grad()
 def _active(
     sae: Sae, acts: Float[Tensor, "tok d_in"]
-) -> tuple[Int[np.ndarray, " tok"], Int[np.ndarray, " active"], Float[np.ndarray, " active"]]:
+) -> tuple[Int[np.ndarray, "tok"], Int[np.ndarray, "active"], Float[np.ndarray, "active"]]:
     feature_acts = sae.encode(acts.to(sae.W_dec.device))
     token, feature = feature_acts.nonzero(as_tuple=True)
     counts = torch.bincount(token, minlength=len(acts))
@@ -81,7 +81,7 @@ def _active(
 
 
 def _start(
-    store: ActivationStore, hook_name: str, sae: Sae, numbers: Int[np.ndarray, " row"], out: Path
+    store: ActivationStore, hook_name: str, sae: Sae, numbers: Int[np.ndarray, "row"], out: Path
 ) -> str:
     header: dict[str, Any] = {
         "kind": KIND,
@@ -117,7 +117,7 @@ def _encode_shard(
     store: ActivationStore,
     hook_name: str,
     sae: Sae,
-    numbers: Int[np.ndarray, " row"],
+    numbers: Int[np.ndarray, "row"],
     out: Path,
     index: int,
     config: str,
@@ -144,13 +144,13 @@ def _encode_shard(
     )
 
 
-def _blocks(numbers: Int[np.ndarray, " row"], width: int) -> Iterator[Int[np.ndarray, " block"]]:
+def _blocks(numbers: Int[np.ndarray, "row"], width: int) -> Iterator[Int[np.ndarray, "block"]]:
     step = max(16, _DENSE_NUMBERS // width)
     for start in range(0, len(numbers), step):
         yield numbers[start : start + step]
 
 
-def _tensors(features: Any, numbers: Int[np.ndarray, " row"]) -> dict[str, Tensor]:
+def _tensors(features: Any, numbers: Int[np.ndarray, "row"]) -> dict[str, Tensor]:
     """Row-major and feature-major copies of the same numbers: one for reading rows, one for features."""
     by_feature = features.tocsc()
     narrow = np.uint16 if features.shape[1] <= _MAX_UINT16 else np.int32

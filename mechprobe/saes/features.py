@@ -92,11 +92,11 @@ class FeatureStore:
         return sum(shard.n_rows for shard in self.shards)
 
     @cached_property
-    def rows(self) -> Int[np.ndarray, " tok"]:
+    def rows(self) -> Int[np.ndarray, "tok"]:
         """The rows of the activation store that are encoded, ascending."""
         return np.concatenate([part["row"] for part in self._arrays])
 
-    def csr(self, rows: Int[np.ndarray, " row"] | None = None) -> sp.csr_matrix:
+    def csr(self, rows: Int[np.ndarray, "row"] | None = None) -> sp.csr_matrix:
         """Feature activations [tok, d_sae] in float32, of all encoded rows or of some, in their order.
 
         Args:
@@ -131,7 +131,7 @@ class FeatureStore:
 
     def feature(
         self, feature: int
-    ) -> tuple[Int[np.ndarray, " active"], Float[np.ndarray, " active"]]:
+    ) -> tuple[Int[np.ndarray, "active"], Float[np.ndarray, "active"]]:
         """Rows of the activation store that a feature is active on, and its activation there.
 
         Raises:
@@ -176,7 +176,7 @@ class FeatureStore:
             if problem := content_problem(self.folder, shard):
                 raise StoreError(f"{problem}; delete {shard.name}.* and encode again.")
 
-    def _places(self, wanted: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
+    def _places(self, wanted: Int[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
         places = np.searchsorted(self.rows, wanted)
         found = (
             self.rows[np.minimum(places, len(self.rows) - 1)] if len(self.rows) else wanted * 0 - 1
@@ -188,7 +188,7 @@ class FeatureStore:
         return places
 
     @cached_property
-    def _bounds(self) -> Int[np.ndarray, " shard_bound"]:
+    def _bounds(self) -> Int[np.ndarray, "shard_bound"]:
         return np.cumsum([0, *(shard.n_rows for shard in self.shards)])
 
     @cached_property
@@ -198,8 +198,8 @@ class FeatureStore:
 
 
 def _gather(
-    arrays: _Arrays, local: Int[np.ndarray, " row"]
-) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " active"], Float[np.ndarray, " active"]]:
+    arrays: _Arrays, local: Int[np.ndarray, "row"]
+) -> tuple[Int[np.ndarray, "row"], Int[np.ndarray, "active"], Float[np.ndarray, "active"]]:
     """How many features are active in each row, which, and how much."""
     starts, ends = arrays["indptr"][local], arrays["indptr"][local + 1]
     counts = ends - starts
@@ -216,7 +216,7 @@ def _example(
     row: int,
     active: Mapping[int, float],
     tokens: pd.DataFrame,
-    conversations: Int[np.ndarray, " tok"],
+    conversations: Int[np.ndarray, "tok"],
     context: int,
 ) -> FeatureExample:
     first, last = max(0, row - context), min(len(tokens), row + context + 1)

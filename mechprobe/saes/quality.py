@@ -77,7 +77,7 @@ class _Sums:
         self,
         member: sp.csr_matrix,
         acts: Float[np.ndarray, "tok d_in"],
-        error: Float[np.ndarray, " tok"],
+        error: Float[np.ndarray, "tok"],
         active: sp.csr_matrix,
     ) -> None:
         """Add some tokens; `member` [tok, subset] says which subsets each belongs to."""
@@ -103,8 +103,8 @@ class _Sums:
 
 
 def _subsets(
-    tokens: pd.DataFrame, indicators: Mapping[str, Bool[np.ndarray, " tok"]]
-) -> dict[str, Bool[np.ndarray, " tok"]]:
+    tokens: pd.DataFrame, indicators: Mapping[str, Bool[np.ndarray, "tok"]]
+) -> dict[str, Bool[np.ndarray, "tok"]]:
     subsets = {"all": np.ones(len(tokens), dtype=bool)}
     for column in ("role", "section"):
         for value in sorted(tokens[column].astype(str).unique()):
@@ -114,7 +114,7 @@ def _subsets(
 
 def _indicator_masks(
     store: ActivationStore, rows: np.ndarray, transcripts: Sequence[Transcript]
-) -> dict[str, Bool[np.ndarray, " tok"]]:
+) -> dict[str, Bool[np.ndarray, "tok"]]:
     if not transcripts:
         return {}
     spans: Any = span_table(store.tokens, transcripts)

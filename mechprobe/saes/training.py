@@ -130,7 +130,7 @@ def _norm_batches(store: ActivationStore, rows: Rows, config: SaeConfig) -> int:
     return min(_NORM_BATCHES, in_one_pass)
 
 
-def _mean_and_spread(batches: Iterator[Tensor]) -> tuple[Float[Tensor, " d"], float]:
+def _mean_and_spread(batches: Iterator[Tensor]) -> tuple[Float[Tensor, "d"], float]:
     """Mean activation and mean distance from it, over some batches."""
     sample = torch.cat(list(batches))
     mean = sample.mean(0)
