@@ -170,7 +170,9 @@ class ActivationStore:
         numbers = self.row_numbers(rows)
         if not len(numbers):
             raise ShapeError("no rows to make batches of; select at least one.")
-        blocks = shuffled_blocks(numbers, self.row_bounds, seed=seed, epochs=epochs)
+        blocks = shuffled_blocks(
+            numbers, self.row_bounds, batch_size=batch_size, seed=seed, epochs=epochs
+        )
         acts = (self.acts(hook_name, block) for block in blocks)
         return split_in_batches(acts, batch_size, drop_last=drop_last)
 

@@ -1,0 +1,1 @@
+"""Speed against what a user would write or install otherwise; `python -m benchmarks.run` measures all."""
