@@ -1,42 +1,32 @@
 """Where each message's texts stand in the rendered conversation.
 
-A template is a program: it may drop old reasoning, trim texts, merge the system message into the first user message or
-put in a system turn of its own. So the conversation is rendered twice, once with a marker in place of every text. What
-stands between the markers is scaffold; walking both renderings side by side finds every text, and a marker that is
-missing is a text that was dropped.
+A template is a program: it may drop old reasoning, trim texts, merge the system message into the first user message,
+write tool calls as JSON, or put in a system turn of its own. So the conversation is rendered again with a marker before
+and after every text: private-use characters, which no template treats specially. Where they come out, the texts
+stand; a marker that is missing is a text that was dropped; without its markers the second rendering must be the first.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mechprobe.errors import ModelError
-from mechprobe.transcripts.transcript import Message, Section, Transcript
+from mechprobe.models.messages import TemplateForm, chat_messages
+from mechprobe.models.pieces import Piece, join_tool_calls, pieces_of
+from mechprobe.transcripts.transcript import SECTIONS, Message, Section, Transcript
 
 Render = Callable[[Sequence[dict[str, Any]]], str]
 
-_MARKER = re.compile(r"Zq(\d+)([ract])Zq")
-_LETTER: dict[Section, str] = {"reasoning": "r", "answer": "a", "tool_call": "c"}
-_SECTION: dict[str, Section] = {letter: section for section, letter in _LETTER.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """A stretch of the rendered text: one text of a message, or scaffold between texts."""
-
-    start: int
-    end: int
-    message: int = -1
-    section: Section | None = None
-    """None is scaffold."""
-    text_start: int = 0
-    """Where the piece starts inside the message's text (a template may trim)."""
+_FIRST, _LAST = 0xF0000, 0x10FFFD
+_DEPTH = 24
+"""How far inside a text the markers go if a template looks at how texts start and end ("<tool_response>")."""
+_MARKER = re.compile(f"[{chr(_FIRST)}-{chr(_LAST)}]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """A text that the template did not render."""
+    """A text that was not rendered, or not to its end."""
 
     message: int
     section: Section
@@ -45,104 +35,187 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alignment:
-    """The rendered text, cut into pieces."""
+    """The rendered text and the pieces of it that are texts of messages, in order."""
 
     text: str
     pieces: tuple[Piece, ...]
     dropped: tuple[Dropped, ...]
 
 
-def align(transcript: Transcript, render: Render) -> Alignment:
+def align(transcript: Transcript, form: TemplateForm, render: Render) -> Alignment:
     """Render a transcript and find its texts.
 
     Raises:
-        ModelError: the template refuses the conversation, or rewrites a text beyond trimming it.
+        ModelError: the template rewrites the texts so that they cannot be found.
     """
     messages = transcript.messages
-    inline = not _knows_reasoning(messages, render)
-    text = render([chat_message(m, i, mark=False, inline=inline) for i, m in enumerate(messages)])
-    skeleton = render(
-        [chat_message(m, i, mark=True, inline=inline) for i, m in enumerate(messages)]
+    text = render(chat_messages(messages, form, lambda text, *_: text))
+    placed = _place(messages, form, render, text, _Marks()) or _place(
+        messages, form, render, text, _Marks(depth=_DEPTH)
     )
-    pieces = _walk(text, skeleton, transcript)
+    if placed is None:
+        raise ModelError(
+            f"the chat template changes its output with the texts of transcript {transcript.id!r} in more than their "
+            'place, so tokens cannot be traced to them; set chat_template="plain" or a template file of your own.'
+        )
+    pieces: list[Piece] = []
+    for slot in _with_spaces(messages, form, render, text, placed):
+        whole = Piece(
+            start=slot.start,
+            end=slot.end,
+            message=slot.message,
+            section=slot.section,
+            text_start=slot.text_start,
+            text_end=slot.text_start + len(slot.text),
+        )
+        pieces += pieces_of(whole, text[slot.start : slot.end], slot.text)
+    pieces = join_tool_calls(text, messages, pieces)
     return Alignment(text=text, pieces=tuple(pieces), dropped=tuple(_dropped(messages, pieces)))
 
 
-def chat_message(message: Message, index: int, *, mark: bool, inline: bool) -> dict[str, Any]:
-    """A message as chat templates take it; tool calls are written into the text, tool results are user turns.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Slot:
+    """A text that was marked, and where it was found."""
 
-    That is how the paper's authors flatten tools; it works with every template.
-    """
+    message: int
+    section: Section
+    text_start: int
+    text: str
+    depth: int
+    """How far inside the text its markers stand."""
+    number: int = -1
+    start: int = -1
+    end: int = -1
 
-    def text(section: Section) -> str:
-        content = message.text(section)
-        return f"Zq{index}{_LETTER[section]}Zq" if mark and content else content
+    @property
+    def lead(self) -> str:
+        return self.text[: len(self.text) - len(self.text.lstrip())]
 
-    content = text("answer")
-    if message.tool_calls:
-        content += f"\n<tool_call>\n{text('tool_call')}\n</tool_call>"
-    if message.role == "tool":
-        return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
-    found: dict[str, Any] = {"role": message.role, "content": content}
-    if message.reasoning and inline:
-        found["content"] = f"<think>\n{text('reasoning')}\n</think>\n\n{content}"
-    elif message.reasoning:
-        found["reasoning_content"] = text("reasoning")
-    return found
-
-
-def _knows_reasoning(messages: Sequence[Message], render: Render) -> bool:
-    """Whether the template renders `reasoning_content` of the last message that has some."""
-    last = next((i for i in reversed(range(len(messages))) if messages[i].reasoning), None)
-    if last is None:
-        return True
-    marked = [
-        chat_message(m, i, mark=True, inline=False) for i, m in enumerate(messages[: last + 1])
-    ]
-    return f"Zq{last}rZq" in render(marked)
+    @property
+    def trail(self) -> str:
+        return self.text[len(self.text.rstrip()) :]
 
 
-def _walk(text: str, skeleton: str, transcript: Transcript) -> list[Piece]:
-    """Step through both renderings: scaffold must be equal, texts may be trimmed."""
-    parts = _MARKER.split(skeleton)
-    literals, marks = parts[::3], list(zip(parts[1::3], parts[2::3], strict=True))
-    pieces: list[Piece] = []
-    cursor = 0
-    for k, literal in enumerate(literals):
-        if not text.startswith(literal, cursor):
-            raise _rewritten(transcript, text, cursor)
-        if literal:
-            pieces.append(Piece(start=cursor, end=cursor + len(literal)))
-        cursor += len(literal)
-        if k < len(marks):
-            message, section = int(marks[k][0]), _SECTION[marks[k][1]]
-            whole = transcript.messages[message].text(section)
-            offset, length = _as_rendered(text, cursor, whole, literals[k + 1])
-            if offset < 0:
-                raise _rewritten(transcript, text, cursor)
-            piece = Piece(
-                start=cursor,
-                end=cursor + length,
-                message=message,
-                section=section,
-                text_start=offset,
+class _Marks:
+    """Puts a pair of markers round every text and remembers which pair stands for which."""
+
+    def __init__(self, *, depth: int = 0, inside_spaces: bool = True) -> None:
+        self.slots: list[_Slot] = []
+        self._depth = depth
+        self._inside_spaces = inside_spaces
+
+    def wrap(self, text: str, message: int, section: Section, text_start: int) -> str:
+        """Mark a text, inside its outer white space so that trimming works as without markers, or outside of it."""
+        core = text.strip()
+        if not core:
+            return text
+        if _MARKER.search(text):
+            raise ModelError(
+                f"message {message} has private-use characters above U+F0000, which mark texts here; remove them."
             )
-            pieces.append(piece)
-            cursor += length
-    if cursor != len(text):
-        raise _rewritten(transcript, text, cursor)
-    return pieces
+        # Strings of tool calls are JSON with escapes, which must not be cut.
+        depth = self._depth if section != "tool_call" and len(core) > 2 * self._depth else 0
+        first, last = 0, len(text)
+        if self._inside_spaces:
+            first = text.index(core) + depth
+            last = first + len(core) - 2 * depth
+        slot = _Slot(
+            message=message, section=section, text_start=text_start, text=text, depth=depth
+        )
+        code = _FIRST + 2 * len(self.slots)
+        self.slots.append(slot)
+        return f"{text[:first]}{chr(code)}{text[first:last]}{chr(code + 1)}{text[last:]}"
 
 
-def _as_rendered(text: str, cursor: int, whole: str, following: str) -> tuple[int, int]:
-    """Offset and length of the part of a text that stands at the cursor; offset -1 if none does."""
-    for kept in (whole, whole.lstrip("\n"), whole.rstrip("\n"), whole.strip("\n")):
-        if text.startswith(kept + following, cursor):
-            return whole.find(kept), len(kept)
-    for kept in (whole.rstrip(), whole.lstrip(), whole.strip()):
-        if text.startswith(kept + following, cursor):
-            return whole.find(kept), len(kept)
-    return -1, 0
+def _place(
+    messages: Sequence[Message], form: TemplateForm, render: Render, text: str, marks: _Marks
+) -> list[_Slot] | None:
+    """The marked texts that were rendered, in order of the text; None if the markers changed the rest."""
+    marked = render(chat_messages(messages, form, marks.wrap))
+    if _MARKER.sub("", marked) != text:
+        return None
+    found = _find_markers(marked)
+    return [
+        replace(
+            slot,
+            number=number,
+            start=found[number][0] - slot.depth,
+            end=found[number][1] + slot.depth,
+        )
+        for number, slot in enumerate(marks.slots)
+        if number in found
+    ]
+
+
+def _find_markers(marked: str) -> dict[int, tuple[int, int]]:
+    """Number of the slot -> its bounds in the text without markers."""
+    at: dict[int, int] = {}
+    for n_before, found in enumerate(_MARKER.finditer(marked)):
+        at.setdefault(ord(found[0]) - _FIRST, found.start() - n_before)
+    return {
+        code // 2: (start, at[code + 1])
+        for code, start in at.items()
+        if code % 2 == 0 and at.get(code + 1, -1) >= start
+    }
+
+
+def _with_spaces(
+    messages: Sequence[Message],
+    form: TemplateForm,
+    render: Render,
+    text: str,
+    placed: Sequence[_Slot],
+) -> list[_Slot]:
+    """The slots in order of the text, each with what the template kept of its outer white space.
+
+    A third rendering has the markers outside the white space, which then cannot be trimmed: what stands between its
+    markers is scaffold alone, and what the true text has more than that was kept.
+    """
+    placed = sorted(placed, key=lambda slot: slot.start)
+    bare = [_trimmed(slot, 0, 0) for slot in placed]
+    if not any(slot.lead or slot.trail for slot in placed):
+        return bare
+    marked = render(chat_messages(messages, form, _Marks(inside_spaces=False).wrap))
+    outside, plain = _find_markers(marked), _MARKER.sub("", marked)
+    bounds = [outside[slot.number] for slot in placed if slot.number in outside]
+    if len(bounds) != len(placed) or bounds != sorted(bounds):
+        return bare
+    gaps: list[tuple[int, int]] = []
+    for i in range(len(placed) + 1):
+        before, after = placed[i - 1] if i else None, placed[i] if i < len(placed) else None
+        gaps.append(
+            _kept_spaces(
+                before.trail if before else "",
+                text[before.end if before else 0 : after.start if after else len(text)],
+                plain[bounds[i - 1][1] if i else 0 : bounds[i][0] if after else len(plain)],
+                after.lead if after else "",
+            )
+        )
+    return [
+        _trimmed(slot, n_lead=gaps[i][1], n_trail=gaps[i + 1][0]) for i, slot in enumerate(placed)
+    ]
+
+
+def _trimmed(slot: _Slot, n_lead: int, n_trail: int) -> _Slot:
+    """The slot with so many characters of its outer white space."""
+    cut = len(slot.lead) - n_lead
+    return replace(
+        slot,
+        text_start=slot.text_start + cut,
+        text=slot.text[cut : len(slot.text) - len(slot.trail) + n_trail],
+        start=slot.start - n_lead,
+        end=slot.end + n_trail,
+    )
+
+
+def _kept_spaces(trail: str, gap: str, scaffold: str, lead: str) -> tuple[int, int]:
+    """How much of a gap is the end of the text before and the start of the text after it."""
+    for n_trail in range(len(trail), -1, -1):
+        n_lead = len(gap) - len(scaffold) - n_trail
+        expected = trail[:n_trail] + scaffold + lead[len(lead) - n_lead :]
+        if 0 <= n_lead <= len(lead) and gap == expected:
+            return n_trail, n_lead
+    return 0, 0
 
 
 def _dropped(messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Dropped]:
@@ -150,14 +223,6 @@ def _dropped(messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Dropp
     return [
         Dropped(message=i, section=section, reason="the chat template leaves it out")
         for i, message in enumerate(messages)
-        for section in _LETTER
-        if message.text(section) and (i, section) not in rendered
+        for section in SECTIONS
+        if message.text(section).strip() and (i, section) not in rendered
     ]
-
-
-def _rewritten(transcript: Transcript, text: str, cursor: int) -> ModelError:
-    return ModelError(
-        f"the chat template rewrites a text of transcript {transcript.id!r} near "
-        f'{text[cursor : cursor + 40]!r}; tokens cannot be traced to it. Use chat_template="plain" or a '
-        "template file of your own."
-    )

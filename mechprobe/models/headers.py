@@ -1,71 +1,63 @@
 """Scaffold told apart: role headers, and what closes a turn or opens a think block."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mechprobe.models.alignment import Alignment, Piece
+from mechprobe.models.pieces import Piece
 from mechprobe.transcripts.transcript import Role, Transcript
 
-ROLE_WORDS: dict[Role, tuple[str, ...]] = {
-    "system": ("system",),
+_ROLE_WORDS: dict[Role, tuple[str, ...]] = {
+    "system": ("system", "user", "human"),
     "user": ("user", "human"),
     "assistant": ("assistant", "model", "gpt"),
-    "tool": ("user", "human", "tool"),
+    "tool": ("tool", "observation", "ipython", "function", "user", "human"),
 }
-THINK = "<think>"
+"""What templates call the roles; a system text may stand in the first user turn, a tool's answer in one."""
+_OPENINGS = re.compile(r"<[^<>\n]{0,2}(think|tool_response|tool_call)\b")
+"""Tags that open a part of a message; a role's header stands before them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TracedPiece:
-    """A stretch of the rendered text with the section that its tokens get."""
+class Scaffold:
+    """A stretch of rendered text that is no message's own text."""
 
     start: int
     end: int
     message: int
-    """-1 where it belongs to no message."""
-    section: str
-    text_start: int = 0
+    """-1 where it belongs to none."""
+    is_header: bool
 
 
-def trace_pieces(transcript: Transcript, alignment: Alignment) -> list[TracedPiece]:
-    """Give every piece of the rendering its message and section."""
-    pieces = alignment.pieces
-    traced: list[TracedPiece] = []
-    for i, piece in enumerate(pieces):
-        if piece.section is not None:
-            traced.append(
-                TracedPiece(
-                    start=piece.start,
-                    end=piece.end,
-                    message=piece.message,
-                    section=piece.section,
-                    text_start=piece.text_start,
-                )
-            )
-            continue
-        before, after = _message_at(pieces, i - 1), _message_at(pieces, i + 1)
-        if after in (before, -1):
-            traced.append(_scaffold(piece.start, piece.end, before))
-        else:
-            literal = alignment.text[piece.start : piece.end]
-            role = transcript.messages[after].role
-            traced += _split_boundary(literal, piece.start, role, before, after)
-    return traced
+def scaffold_pieces(
+    transcript: Transcript, text: str, pieces: Sequence[Piece]
+) -> Iterator[Scaffold]:
+    """What stands between the texts of messages, cut at the role headers."""
+    cursor, before = 0, -1
+    for piece in pieces:
+        if piece.start > cursor:
+            if piece.message == before:
+                yield Scaffold(start=cursor, end=piece.start, message=before, is_header=False)
+            else:
+                role = transcript.messages[piece.message].role
+                yield from _boundary(text, cursor, piece.start, role, before, piece.message)
+        cursor, before = max(cursor, piece.end), piece.message
+    if cursor < len(text):
+        yield Scaffold(start=cursor, end=len(text), message=before, is_header=False)
 
 
-def _split_boundary(
-    literal: str, start: int, role: Role, before: int, after: int
-) -> list[TracedPiece]:
+def _boundary(
+    text: str, start: int, end: int, role: Role, before: int, after: int
+) -> Iterator[Scaffold]:
     """What closes one message, the header of the next, and what opens its reasoning."""
-    header_start, header_end = _header_bounds(literal, role)
-    cuts = [
-        _scaffold(start, start + header_start, before),
-        TracedPiece(
-            start=start + header_start, end=start + header_end, message=after, section="header"
-        ),
-        _scaffold(start + header_end, start + len(literal), after),
-    ]
-    return [cut for cut in cuts if cut.end > cut.start]
+    first, last = _header_bounds(text[start:end], role)
+    for a, b, message, is_header in (
+        (start, start + first, before, False),
+        (start + first, start + last, after, True),
+        (start + last, end, after, False),
+    ):
+        if b > a:
+            yield Scaffold(start=a, end=b, message=message, is_header=is_header)
 
 
 def _header_bounds(literal: str, role: Role) -> tuple[int, int]:
@@ -73,20 +65,10 @@ def _header_bounds(literal: str, role: Role) -> tuple[int, int]:
 
     The header starts where the last tag before the role's name opens, or where its line does.
     """
-    end = literal.find(THINK)
-    end = len(literal) if end < 0 else len(literal[:end].rstrip(" "))
+    opening = _OPENINGS.search(literal)
+    end = len(literal[: opening.start()].rstrip(" ")) if opening else len(literal)
     lowered = literal[:end].lower()
-    found = max(lowered.rfind(word) for word in ROLE_WORDS[role])
-    if found < 0:
+    named = max(lowered.rfind(word) for word in _ROLE_WORDS[role])
+    if named < 0:
         return end, end
-    opening = literal.rfind("<", 0, found)
-    line = literal.rfind("\n", 0, found) + 1
-    return (opening if opening >= line else line), end
-
-
-def _message_at(pieces: Sequence[Piece], index: int) -> int:
-    return pieces[index].message if 0 <= index < len(pieces) else -1
-
-
-def _scaffold(start: int, end: int, message: int) -> TracedPiece:
-    return TracedPiece(start=start, end=end, message=message, section="scaffold")
+    return max(literal.rfind("<", 0, named), literal.rfind("\n", 0, named) + 1), end

@@ -74,7 +74,7 @@ def load_model(
         config = transformers.AutoConfig.from_pretrained(source, revision=revision)
         _refuse_installs(config, source)
         is_causal = _is_causal(config)
-        loader = (
+        loader: Any = (
             transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForMaskedLM
         )
         plain = loader.from_pretrained(

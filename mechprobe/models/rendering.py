@@ -1,6 +1,6 @@
 """A transcript as the model reads it: token ids, and for each token where it stands in the conversation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from mechprobe.errors import LabelError, ModelError
-from mechprobe.models.alignment import Alignment, Dropped, align
-from mechprobe.models.headers import TracedPiece, trace_pieces
+from mechprobe.errors import LabelError
+from mechprobe.models.alignment import Alignment, Dropped
+from mechprobe.models.headers import Scaffold, scaffold_pieces
+from mechprobe.models.pieces import Piece
+from mechprobe.models.templates import align_with_template
+from mechprobe.models.windows import Window, cut_windows
 from mechprobe.transcripts.transcript import Span, Transcript
 
 ROLES = ("none", "system", "user", "assistant", "tool")
@@ -27,15 +30,6 @@ TOKEN_COLUMNS = (
     "char_start",
     "char_end",
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Window:
-    """One sequence that the model reads: a stretch of the conversation, with special tokens around it."""
-
-    token_ids: Int[np.ndarray, "pos"]
-    tokens: Int[np.ndarray, "pos"]
-    """Which token of the rendering stands at each position, -1 for an added special token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,15 +57,17 @@ class Rendering:
         """Positions of the tokens that overlap a span.
 
         Raises:
-            LabelError: the chat template did not render the span's text.
+            LabelError: the span's text was not rendered, or was cut off.
         """
-        section = SECTIONS.index(span.section)
-        inside = (self.message == span.message) & (self.section == section)
+        inside = (self.message == span.message) & (self.section == SECTIONS.index(span.section))
         found = np.flatnonzero(inside & (self.char_end > span.start) & (self.char_start < span.end))
-        if not len(found):
+        lost = [d for d in self.dropped if (d.message, d.section) == (span.message, span.section)]
+        is_cut = bool(lost) and (not len(found) or self.char_end[found[-1]] < span.end)
+        if is_cut or not len(found):
+            reason = lost[0].reason if lost else "no token stands there"
             raise LabelError(
-                f"transcript {self.transcript_id!r}: the {span.section} of message {span.message} that holds a "
-                f"span of {span.indicator!r} was not rendered; the chat template leaves it out."
+                f"transcript {self.transcript_id!r}: the {span.section} of message {span.message}, characters "
+                f"{span.start} to {span.end} ({span.indicator!r}), is not in the rendered text: {reason}."
             )
         return found
 
@@ -82,29 +78,98 @@ def render(
     *,
     chat_template: str | None = None,
     window: int | None = None,
-    template_options: Mapping[str, Any] | None = None,
+    max_tokens: int | None = None,
 ) -> Rendering:
     """Render a transcript through a chat template and trace every token to its text.
 
     Args:
+        tokenizer: a fast one, since tokens are traced by their character offsets.
         chat_template: Jinja text that replaces the tokenizer's own template.
         window: cut the conversation into sequences of at most this many tokens, special tokens included.
-        template_options: further variables of the template, such as {"enable_thinking": True}.
+        max_tokens: keep only so many tokens from the start; the texts cut off are recorded as dropped.
 
     Raises:
-        ModelError: there is no chat template, it refuses the conversation, or the tokenizer gives no offsets.
+        ModelError: there is no chat template, or it refuses the conversation.
     """
-    alignment = align(transcript, _renderer(tokenizer, chat_template, template_options or {}))
-    token_ids, offsets = _tokenize(tokenizer, alignment.text)
-    columns = _columns(transcript, alignment, offsets)
+    alignment = align_with_template(transcript, tokenizer, chat_template)
+    # The template's text holds all special tokens; the tokenizer would add the first a second time.
+    encoding = tokenizer(
+        alignment.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
+    token_ids = np.array(encoding["input_ids"][:max_tokens], dtype=np.int64)
+    offsets = np.array(encoding["offset_mapping"][:max_tokens], dtype=np.int64).reshape(-1, 2)
+    is_cut = len(token_ids) < len(encoding["input_ids"])
+    cut = _cut_off(alignment, int(offsets[-1, 1]), len(token_ids)) if is_cut else ()
     return Rendering(
         transcript_id=transcript.id,
         text=alignment.text,
         token_ids=token_ids,
-        dropped=alignment.dropped,
-        windows=_windows(token_ids, tokenizer, window),
-        **columns,
+        dropped=(*alignment.dropped, *cut),
+        windows=cut_windows(token_ids, tokenizer, window),
+        **_columns(transcript, alignment, offsets),
     )
+
+
+def _cut_off(alignment: Alignment, end: int, n_tokens: int) -> tuple[Dropped, ...]:
+    lost: dict[tuple[int, Section], None] = {
+        (piece.message, piece.section): None for piece in alignment.pieces if piece.end > end
+    }
+    reason = f"cut off after {n_tokens} tokens"
+    return tuple(Dropped(message=m, section=s, reason=reason) for m, s in lost)
+
+
+def _columns(
+    transcript: Transcript, alignment: Alignment, offsets: Int[np.ndarray, "tok 2"]
+) -> dict[str, Int[np.ndarray, "tok"]]:
+    """Where each token stands: it belongs to the first text that it touches, else to the scaffold that it starts in."""
+    scaffold = scaffold_pieces(transcript, alignment.text, alignment.pieces)
+    pieces = sorted([*alignment.pieces, *scaffold], key=lambda piece: piece.start)
+    table = np.array([_numbers(piece) for piece in pieces], dtype=np.int64).reshape(-1, 7)
+    ends = table[:, 1]
+    first = np.searchsorted(ends, offsets[:, 0], side="right").clip(max=len(pieces) - 1)
+    last_char = np.maximum(offsets[:, 1] - 1, offsets[:, 0])
+    last = np.searchsorted(ends, last_char, side="right").clip(max=len(pieces) - 1)
+    next_text, previous_text, owner_end = _neighbours(table)
+    is_text = next_text[first] <= last
+    first = np.where(is_text, next_text[first], first)
+    last = np.where(is_text, np.minimum(previous_text[last], owner_end[first]), last)
+    begin, finish = table[first], table[last]
+    message = begin[:, 2]
+    inside = np.maximum(offsets[:, 0] - begin[:, 0], 0) * (1 - begin[:, 6])
+    outside = np.maximum(finish[:, 1] - offsets[:, 1], 0) * (1 - finish[:, 6])
+    roles = np.array([0, *(ROLES.index(m.role) for m in transcript.messages)])
+    turns = np.array([0, *(m.turn for m in transcript.messages)])
+    return {
+        "message": message,
+        "turn": turns[message + 1],
+        "role": roles[message + 1],
+        "section": begin[:, 3],
+        "char_start": np.where(is_text, begin[:, 4] + inside, -1),
+        "char_end": np.where(is_text, finish[:, 5] - outside, -1),
+    }
+
+
+def _numbers(piece: Piece | Scaffold) -> tuple[int, int, int, int, int, int, int]:
+    """Bounds, message, code of the section, bounds in its text, and whether these hold for the whole piece only."""
+    place = piece.start, piece.end, piece.message
+    if isinstance(piece, Scaffold):
+        return *place, SECTIONS.index("header" if piece.is_header else "scaffold"), -1, -1, 0
+    code = SECTIONS.index(piece.section)
+    return *place, code, piece.text_start, piece.text_end, int(piece.is_block)
+
+
+def _neighbours(
+    table: Int[np.ndarray, "piece 7"],
+) -> tuple[Int[np.ndarray, "piece"], Int[np.ndarray, "piece"], Int[np.ndarray, "piece"]]:
+    """For each piece: the next piece of text from it on, the last one up to it, and the last of the same text."""
+    n, index = len(table), np.arange(len(table))
+    is_text = table[:, 3] >= SECTIONS.index("reasoning")
+    next_text = np.minimum.accumulate(np.where(is_text, index, n)[::-1])[::-1]
+    previous_text = np.maximum.accumulate(np.where(is_text, index, -1))
+    owner = table[:, 2] * len(SECTIONS) + table[:, 3]
+    changes = np.append(np.flatnonzero(np.diff(owner)), n - 1)
+    owner_end = changes[np.searchsorted(changes, index)]
+    return next_text, previous_text, owner_end
 
 
 def token_table(renderings: Sequence[Rendering]) -> Any:
@@ -138,116 +203,3 @@ def token_table(renderings: Sequence[Rendering]) -> Any:
 
 def _coded(codes: Int[np.ndarray, "tok"], names: tuple[str, ...]) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
-
-
-def _renderer(tokenizer: Any, chat_template: str | None, options: Mapping[str, Any]) -> Any:
-    if chat_template is None and not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; set "
-            'chat_template = "plain", or the path of a Jinja file.'
-        )
-
-    def render_messages(messages: Sequence[dict[str, Any]]) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return str(
-                tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, chat_template=chat_template, **options
-                )
-            )
-        except TemplateError as error:
-            raise ModelError(
-                f'the chat template refuses a conversation ({error}); use chat_template="plain" or a '
-                "template file of your own."
-            ) from error
-
-    return render_messages
-
-
-def _tokenize(tokenizer: Any, text: str) -> tuple[Int[np.ndarray, "tok"], Int[np.ndarray, "tok 2"]]:
-    """Token ids and character offsets; special tokens come from the template's text alone."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            "this tokenizer gives no character offsets (it is not a fast one), so tokens cannot be traced "
-            "to their text; save it with its fast version (tokenizer.json)."
-        )
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return (
-        np.array(found["input_ids"], dtype=np.int64),
-        np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2),
-    )
-
-
-def _columns(
-    transcript: Transcript, alignment: Alignment, offsets: Int[np.ndarray, "tok 2"]
-) -> dict[str, Int[np.ndarray, "tok"]]:
-    pieces = trace_pieces(transcript, alignment)
-    which = _piece_of_token(pieces, offsets)
-    message = np.array([piece.message for piece in pieces])[which]
-    section = np.array([SECTIONS.index(piece.section) for piece in pieces])[which]
-    shift = np.array([piece.text_start - piece.start for piece in pieces])[which]
-    starts = np.array([piece.start for piece in pieces])[which]
-    ends = np.array([piece.end for piece in pieces])[which]
-    is_text = section >= SECTIONS.index("reasoning")
-    roles = np.array([0, *(ROLES.index(m.role) for m in transcript.messages)])
-    turns = np.array([0, *(m.turn for m in transcript.messages)])
-    return {
-        "message": message,
-        "turn": turns[message + 1],
-        "role": roles[message + 1],
-        "section": section,
-        "char_start": np.where(is_text, np.maximum(offsets[:, 0], starts) + shift, -1),
-        "char_end": np.where(is_text, np.minimum(offsets[:, 1], ends) + shift, -1),
-    }
-
-
-def _piece_of_token(
-    pieces: Sequence[TracedPiece], offsets: Int[np.ndarray, "tok 2"]
-) -> Int[np.ndarray, "tok"]:
-    """The piece that a token belongs to: a text that it touches before scaffold, else the one it starts in."""
-    ends = np.array([piece.end for piece in pieces])
-    is_text = np.array([piece.section not in ("scaffold", "header") for piece in pieces])
-    first = np.minimum(np.searchsorted(ends, offsets[:, 0], side="right"), len(pieces) - 1)
-    last = np.searchsorted(ends, np.maximum(offsets[:, 1] - 1, offsets[:, 0]), side="right")
-    last = np.minimum(last, len(pieces) - 1)
-    chosen = first.copy()
-    for token in np.flatnonzero((first != last) & ~is_text[first]):
-        touched = np.arange(first[token], last[token] + 1)
-        texts = touched[is_text[touched]]
-        chosen[token] = texts[0] if len(texts) else first[token]
-    return chosen
-
-
-def _windows(
-    token_ids: Int[np.ndarray, "tok"], tokenizer: Any, window: int | None
-) -> tuple[Window, ...]:
-    """Consecutive stretches, each with the special tokens that the tokenizer puts round a sequence."""
-    everything = np.arange(len(token_ids))
-    if window is None:
-        return (Window(token_ids=token_ids, tokens=everything),)
-    before, after = _special_tokens(tokenizer)
-    room = window - len(before) - len(after)
-    if room < 1:
-        raise ModelError(f"window is {window}; it must leave room beside the special tokens.")
-    outside_before, outside_after = np.full(len(before), -1), np.full(len(after), -1)
-    return tuple(
-        Window(
-            token_ids=np.concatenate([before, token_ids[start : start + room], after]),
-            tokens=np.concatenate(
-                [outside_before, everything[start : start + room], outside_after]
-            ),
-        )
-        for start in range(0, len(token_ids), room)
-    )
-
-
-def _special_tokens(
-    tokenizer: Any,
-) -> tuple[Int[np.ndarray, "before"], Int[np.ndarray, "after"]]:
-    """What the tokenizer puts before and after a sequence, such as [CLS] and [SEP]."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a", add_special_tokens=True)["input_ids"]
-    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-    before, after = full[:start], full[start + len(bare) :]
-    return np.array(before, dtype=np.int64), np.array(after, dtype=np.int64)

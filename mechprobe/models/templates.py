@@ -1,11 +1,18 @@
 """Chat templates: the tokenizer's own, a file's, or the plain one for models that have none."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mechprobe.errors import ModelError
+from mechprobe.models.alignment import Alignment, align
+from mechprobe.models.messages import form_of
+from mechprobe.transcripts.transcript import Transcript
 
 PLAIN = "plain"
 PLAIN_TEMPLATE = (
+    "{{ bos_token }}"
     "{% for message in messages %}"
     "{{ message.role }}: "
     "{% if message.reasoning_content %}<think> {{ message.reasoning_content }} </think> {% endif %}"
@@ -31,3 +38,48 @@ def read_chat_template(choice: str | None) -> str | None:
             f"chat_template is {choice!r}; it must be {PLAIN!r} or the path of a Jinja file."
         )
     return path.read_text()
+
+
+def align_with_template(
+    transcript: Transcript, tokenizer: Any, chat_template: str | None
+) -> Alignment:
+    """Render a transcript through a chat template and find its texts.
+
+    Raises:
+        ModelError: there is no chat template, or it refuses the conversation.
+    """
+    from jinja2 import TemplateError
+
+    template = chat_template or _own_template(tokenizer)
+    form = form_of(template)
+
+    def render(messages: Sequence[dict[str, Any]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(list(messages), tokenize=False, chat_template=template)
+        )
+
+    try:
+        try:
+            return align(transcript, form, render)
+        except (TypeError, TemplateError):
+            # Some templates join a tool call's arguments as text, others walk through them as an object.
+            if not form.takes_tools:
+                raise
+            return align(transcript, replace(form, parses_arguments=False), render)
+    except (TypeError, TemplateError) as error:
+        raise ModelError(
+            f"the chat template refuses transcript {transcript.id!r} ({error}); set "
+            'chat_template="plain" or a template file of your own.'
+        ) from error
+
+
+def _own_template(tokenizer: Any) -> str:
+    own = getattr(tokenizer, "chat_template", None)
+    if isinstance(own, dict):
+        own = own.get("default")
+    if not own:
+        raise ModelError(
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; set "
+            'chat_template="plain", or the path of a Jinja file.'
+        )
+    return str(own)

@@ -1,0 +1,124 @@
+"""Rendered text cut into pieces that map to the texts of messages, also where JSON was written anew."""
+
+import re
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mechprobe.models.messages import call_starts
+from mechprobe.transcripts.transcript import Message, Section
+
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A stretch of the rendered text that holds a text of a message, or part of one."""
+
+    start: int
+    end: int
+    message: int
+    section: Section
+    text_start: int
+    text_end: int
+    """Bounds inside `message.text(section)`."""
+    is_block: bool = False
+    """True: written differently from the text (JSON), so that each character stands for the whole piece."""
+
+
+def pieces_of(whole: Piece, rendered: str, text: str) -> list[Piece]:
+    """Cut a piece so that each part has one meaning: one for each character where JSON escapes them anew."""
+    if rendered == text:
+        return [whole]
+    written = _units(text, is_escaped=True)
+    for is_escaped in (False, True):
+        read = _units(rendered, is_escaped=is_escaped)
+        if [unit[0] for unit in written] == [unit[0] for unit in read]:
+            return [
+                replace(
+                    whole,
+                    start=whole.start + here[1],
+                    end=whole.start + here[2],
+                    text_start=whole.text_start + there[1],
+                    text_end=whole.text_start + there[2],
+                    is_block=True,
+                )
+                for here, there in zip(read, written, strict=True)
+            ]
+    return [replace(whole, is_block=True)]
+
+
+def join_tool_calls(text: str, messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Piece]:
+    """Add what stands between and after the strings of each tool call: numbers, brackets, names of fields."""
+    joined: list[Piece] = []
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+        joined.append(piece)
+        if piece.section != "tool_call":
+            continue
+        if following and _call_of(piece, messages) == _call_of(following, messages):
+            if following.start > piece.end and following.text_start >= piece.text_end:
+                joined.append(
+                    replace(
+                        piece,
+                        start=piece.end,
+                        end=following.start,
+                        text_start=piece.text_end,
+                        text_end=following.text_start,
+                        is_block=True,
+                    )
+                )
+        else:
+            joined += _tail(text, messages, piece)
+    return joined
+
+
+def _call_of(piece: Piece, messages: Sequence[Message]) -> tuple[int, int]:
+    if piece.section != "tool_call":
+        return piece.message, -1
+    starts = call_starts(messages[piece.message].tool_calls)
+    return piece.message, bisect(starts, piece.text_start)
+
+
+def _tail(text: str, messages: Sequence[Message], piece: Piece) -> list[Piece]:
+    """What follows the last string of a tool call, as far as the rendered text is the same but for white space."""
+    calls = messages[piece.message].tool_calls
+    whole = messages[piece.message].text("tool_call")
+    n_call = _call_of(piece, messages)[1]
+    stop = call_starts(calls)[n_call] - 1 if n_call < len(calls) else len(whole)
+    at, to = piece.end, piece.text_end
+    while at < len(text) and to < stop:
+        if text[at] == whole[to]:
+            at, to = at + 1, to + 1
+        elif whole[to].isspace():
+            to += 1
+        elif text[at].isspace():
+            at += 1
+        else:
+            break
+    if at == piece.end or to == piece.text_end:
+        return []
+    return [
+        replace(
+            piece, start=piece.end, end=at, text_start=piece.text_end, text_end=to, is_block=True
+        )
+    ]
+
+
+def _units(text: str, *, is_escaped: bool) -> list[tuple[str, int, int]]:
+    """Characters with their bounds; JSON escapes are one character each."""
+    if not is_escaped:
+        return [(character, i, i + 1) for i, character in enumerate(text)]
+    return [(_unescape(found[0]), found.start(), found.end()) for found in _ESCAPES.finditer(text)]
+
+
+def _unescape(escape: str) -> str:
+    if escape.startswith("\\u"):
+        codes = [int(code, 16) for code in escape.split("\\u")[1:]]
+        return (
+            "".join(map(chr, codes)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if escape.startswith("\\"):
+        return {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}.get(escape[1], escape[1])
+    return escape
