@@ -4,6 +4,9 @@ import numpy as np
 
 from mechprobe.probes.rows import LEFT_OUT, LabelledRows
 
+SHUFFLED_LABELS = "shuffled_labels"
+"""Scorer: the dense logistic probe, fitted on shuffled labels."""
+
 
 def shuffle_labels(rows: LabelledRows, seed: int = 0) -> LabelledRows:
     """Deal each indicator's labels anew among the rows that it uses; left out rows stay left out."""

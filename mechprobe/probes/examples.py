@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, Int8
 
 from mechprobe.errors import LabelError
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE
-from mechprobe.transcripts.transcript import SECTIONS, Section, Transcript
+from mechprobe.transcripts.transcript import SECTIONS, Section, Span, Transcript
 
 MISALIGNED = "misaligned"
 """Name of the column that asks for any indicator at all."""
@@ -135,11 +135,13 @@ def span_coverage(
     """
     column = _columns(spans, indicators)
     present = spans["present"].to_numpy(dtype=bool)
+    first = spans["first_row"].to_numpy(dtype=np.int64)
+    last = spans["last_row"].to_numpy(dtype=np.int64)
     covered = np.zeros((n_tokens, len(indicators)), dtype=np.int8)
     for kind, chosen in ((HARD_NEGATIVE, ~present), (SPAN, present)):
         edges = np.zeros((n_tokens + 1, len(indicators)), dtype=np.int32)
-        np.add.at(edges, (spans["first_row"].to_numpy()[chosen], column[chosen]), 1)
-        np.add.at(edges, (spans["last_row"].to_numpy()[chosen] + 1, column[chosen]), -1)
+        np.add.at(edges, (first[chosen], column[chosen]), 1)
+        np.add.at(edges, (last[chosen] + 1, column[chosen]), -1)
         covered[np.cumsum(edges, axis=0)[:-1] > 0] = kind
     return covered
 
@@ -166,10 +168,16 @@ def _turn_labels(
     labels = np.zeros((turns.shape[1], len(indicators) + 1), dtype=bool)
     for row, (number, at) in zip(labels, turns.T, strict=True):
         transcript = transcripts[number]
-        found = transcript.indicators(int(at))
+        # A quotation may have been found in another turn than the labelled one: neither turn is clean.
+        quoted = {s.indicator for s in transcript.present_spans if _turn_of(transcript, s) == at}
+        found = transcript.indicators(int(at)) | quoted
         row[:-1] = [slug in found for slug in indicators]
         row[-1] = bool(found) or int(at) in (transcript.misaligned_turns or ())
     return labels[of_token.ravel()]
+
+
+def _turn_of(transcript: Transcript, span: Span) -> int:
+    return transcript.messages[span.message].turn
 
 
 def _any_column(covered: np.ndarray, clean_turn: np.ndarray) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""What a detection study returns, and the collector that the drivers fill scorer by scorer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mechprobe.evaluation.bootstrap import auroc_difference
+from mechprobe.evaluation.detection import detection_row, detection_table, roc_rows
+from mechprobe.evaluation.units import Units
+from mechprobe.probes.bank import ProbeBank
+
+SCORE_KEYS = ("transcript_id", "turn", "span_id", "kind")
+COMPARISON_COLUMNS = (
+    "indicator",
+    "unit",
+    "hook_name",
+    "first",
+    "second",
+    "difference",
+    "low",
+    "high",
+)
+COMPARISONS = (
+    ("dense_logistic", "tfidf_bigrams"),
+    ("dense_logistic", "length"),
+    ("dense_logistic", "dense_diff_of_means"),
+    ("sae_k_sparse", "dense_logistic"),
+    ("sae_k_sparse", "tfidf_bigrams"),
+    ("sae_logistic", "dense_logistic"),
+)
+"""Pairs of scorers whose difference is reported: is it more than words, and are features as good as activations?"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Detection:
+    """The tables of a detection study, and its probes."""
+
+    table: pd.DataFrame
+    """`detection.parquet`: columns DETECTION_COLUMNS."""
+    roc: pd.DataFrame
+    """`roc.parquet`: columns ROC_COLUMNS."""
+    scores: pd.DataFrame
+    """`scores.parquet`: indicator, scorer, unit, hook_name, is_positive, score, and SCORE_KEYS."""
+    comparisons: pd.DataFrame
+    """`comparisons.parquet`: paired differences of AUROC, columns COMPARISON_COLUMNS."""
+    bank: ProbeBank
+
+
+@dataclass(kw_only=True, slots=True)
+class Collector:
+    """Gathers scored units and turns them into tables."""
+
+    n_boot: int = 1000
+    seed: int = 0
+    _units: dict[tuple[str, str, str, str], Units] = field(
+        default_factory=dict[tuple[str, str, str, str], Units]
+    )
+    _rows: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    _roc: list[pd.DataFrame] = field(default_factory=list[pd.DataFrame])
+    _scores: list[pd.DataFrame] = field(default_factory=list[pd.DataFrame])
+
+    def add(
+        self,
+        units: Units,
+        *,
+        indicator: str,
+        scorer: str,
+        unit: str,
+        hook_name: str = "",
+        keys: pd.DataFrame | None = None,
+    ) -> None:
+        """Take a scorer's units; with `keys` (SCORE_KEYS, a row a unit) the single scores are kept too."""
+        self._units[indicator, unit, hook_name, scorer] = units
+        self._rows.append(
+            detection_row(
+                units,
+                indicator=indicator,
+                scorer=scorer,
+                unit=unit,
+                hook_name=hook_name,
+                n_boot=self.n_boot,
+                seed=self.seed,
+            )
+        )
+        self._roc.append(
+            roc_rows(units, indicator=indicator, scorer=scorer, unit=unit, hook_name=hook_name)
+        )
+        if keys is not None:
+            named = keys.assign(
+                indicator=indicator,
+                scorer=scorer,
+                unit=unit,
+                hook_name=hook_name,
+                is_positive=units.is_positive,
+                score=units.scores.astype(np.float32),
+            )
+            self._scores.append(named)
+
+    def finish(
+        self, bank: ProbeBank, comparisons: Sequence[tuple[str, str]] = COMPARISONS
+    ) -> Detection:
+        """The tables of everything that was added."""
+        roc = [rows for rows in self._roc if len(rows)]
+        return Detection(
+            table=detection_table(self._rows),
+            roc=pd.concat(roc, ignore_index=True) if roc else self._roc[0],
+            scores=pd.concat(self._scores, ignore_index=True),
+            comparisons=self._compare(comparisons),
+            bank=bank,
+        )
+
+    def _compare(self, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
+        """Differences of the pairs that scored the same units, of which both classes occur."""
+        rows: list[tuple[object, ...]] = []
+        for (indicator, unit, hook_name, scorer), units in self._units.items():
+            for first, second in comparisons:
+                # A scorer of text has no hook point and stands beside the probes of every one.
+                other = self._units.get((indicator, unit, hook_name, second))
+                other = other or self._units.get((indicator, unit, "", second))
+                if scorer == first and other is not None and _are_paired(units, other):
+                    found = auroc_difference(units, other, n_boot=self.n_boot, seed=self.seed)
+                    names = (indicator, unit, hook_name, first, second)
+                    rows.append((*names, found.value, found.low, found.high))
+        return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+
+
+def _are_paired(first: Units, second: Units) -> bool:
+    same = np.array_equal(first.clusters, second.clusters) and np.array_equal(
+        first.is_positive, second.is_positive
+    )
+    return same and 0 < int(first.is_positive.sum()) < len(first.is_positive)

@@ -1,0 +1,378 @@
+"""Both detection studies on planted data: what is planted is found, what is not stays at chance."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from mechprobe.errors import ConfigError, DataError, LabelError, ShapeError
+from mechprobe.evaluation.detection import DETECTION_COLUMNS
+from mechprobe.evaluation.folds import TokenSource
+from mechprobe.evaluation.results import COMPARISON_COLUMNS, Detection
+from mechprobe.evaluation.span_building import pair_examples, pair_transcripts, span_examples
+from mechprobe.evaluation.span_detection import SpanDetectionConfig, detect_spans
+from mechprobe.evaluation.span_examples import SpanExamples
+from mechprobe.evaluation.turn_detection import TurnDetectionConfig, detect_turns
+from mechprobe.probes.bank import ProbeBank
+from mechprobe.transcripts.pairs import MatchedPair, Outcome
+from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
+
+INDICATORS = ("hide_records", "copy_itself")
+ENDORSED, REFUSED = "i plan to quietly", "they never want to"
+CLAUSES = ("hide the records now", "copy itself out now")
+FEW_DRAWS = SpanDetectionConfig(n_boot=100)
+
+
+def clause(indicator: int, *, is_held: bool) -> str:
+    return f"{ENDORSED if is_held else REFUSED} {CLAUSES[indicator]}"
+
+
+def thinking(held: tuple[bool, bool], **labels: object) -> Transcript:
+    """Two clauses, one for each indicator, each held or refused."""
+    clauses = [clause(at, is_held=is_held) for at, is_held in enumerate(held)]
+    starts = (0, len(clauses[0]) + 3)
+    spans = tuple(
+        Span(
+            indicator=INDICATORS[at],
+            message=1,
+            section="reasoning",
+            start=starts[at],
+            end=starts[at] + len(clauses[at]),
+            present=held[at],
+        )
+        for at in range(2)
+    )
+    messages = number_turns(
+        [
+            Message(role="user", content="go on"),
+            Message(role="assistant", reasoning=" ; ".join(clauses), content="done"),
+        ]
+    )
+    return Transcript(messages=messages, spans=spans, **labels)  # type: ignore[arg-type]
+
+
+def word_tokens(transcripts: list[Transcript]) -> pd.DataFrame:
+    """A token table with one token for each word."""
+    vocabulary: dict[str, int] = {}
+    rows = [
+        {
+            "conversation": conversation,
+            "message": index,
+            "turn": message.turn,
+            "role": message.role,
+            "section": section,
+            "char_start": word.start(),
+            "char_end": word.end(),
+            "token_id": vocabulary.setdefault(word.group(), len(vocabulary)),
+        }
+        for conversation, transcript in enumerate(transcripts)
+        for index, message in enumerate(transcript.messages)
+        for section in ("reasoning", "answer")
+        for word in re.finditer(r"\S+", message.text(section))
+    ]
+    return pd.DataFrame(rows)
+
+
+def span_table(tokens: pd.DataFrame, transcripts: list[Transcript]) -> pd.DataFrame:
+    rows = []
+    for conversation, transcript in enumerate(transcripts):
+        here = tokens[tokens["conversation"] == conversation]
+        for span in transcript.spans:
+            part = here[(here["message"] == span.message) & (here["section"] == span.section)]
+            inside = part[(part["char_start"] >= span.start) & (part["char_end"] <= span.end)]
+            rows.append(
+                {
+                    "span_id": len(rows),
+                    "transcript_id": transcript.id,
+                    "conversation": conversation,
+                    "indicator": span.indicator,
+                    "present": span.present,
+                    "message": span.message,
+                    "turn": transcript.messages[span.message].turn,
+                    "section": span.section,
+                    "start": span.start,
+                    "end": span.end,
+                    "first_row": inside.index[0],
+                    "last_row": inside.index[-1],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+class Planted:
+    """Activations in which coordinate i rises over all tokens of a held span of indicator i."""
+
+    def __init__(self, tokens: pd.DataFrame, spans: pd.DataFrame) -> None:
+        rng = np.random.default_rng(0)
+        self.X = rng.normal(size=(len(tokens), 8)).astype(np.float32)
+        for span in spans.itertuples():
+            if span.present:
+                self.X[span.first_row : span.last_row + 1, INDICATORS.index(span.indicator)] += 5
+
+    def acts(self, rows: np.ndarray) -> np.ndarray:
+        return self.X[rows]
+
+    def features(self, rows: np.ndarray) -> sp.csr_matrix:
+        return sp.csr_matrix(np.maximum(self.X[rows] - 1, 0))
+
+
+def split_transcripts(n: int) -> list[Transcript]:
+    rng = np.random.default_rng(1)
+    splits = ["fit", "fit", "fit", "select", "test", "test"]
+    return [
+        thinking(
+            (bool(rng.random() < 0.5), bool(rng.random() < 0.5)),
+            id=f"talk {number}",
+            split=splits[number % 6],
+            turn_indicators={1: frozenset[str]()},
+        )
+        for number in range(n)
+    ]
+
+
+def matched_pair(number: int) -> MatchedPair:
+    """The frames of the two clauses change places, so that both sides have the same words."""
+    positive = thinking((True, False), id=f"pair {number}+")
+    negative = thinking((False, True), id=f"pair {number}-")
+    return MatchedPair(
+        id=f"pair {number}",
+        indicator=INDICATORS[0],
+        positive=positive,
+        negative=negative,
+        span=positive.spans[0],
+        negative_span=negative.spans[0],
+        outcomes=(Outcome(name="act", message=1, bad=("bad",), good=("good",)),),
+        split=("fit", "select", "test", "test")[number % 4],
+    )
+
+
+def span_study(config: SpanDetectionConfig = FEW_DRAWS) -> Detection:
+    transcripts = split_transcripts(120)
+    tokens = word_tokens(transcripts)
+    spans = span_table(tokens, transcripts)
+    planted = Planted(tokens, spans)
+    examples = span_examples(
+        tokens,
+        spans,
+        transcripts,
+        INDICATORS,
+        {"blocks.0.hook_out": planted.acts},
+        {"blocks.0.hook_out": planted.features},
+    )
+    pairs = [matched_pair(number) for number in range(40)]
+    sides = pair_transcripts(pairs)
+    side_tokens = word_tokens(sides)
+    side_spans = span_table(side_tokens, sides)
+    at_sides = Planted(side_tokens, side_spans)
+    twins = pair_examples(
+        side_tokens,
+        side_spans,
+        pairs,
+        INDICATORS,
+        {"blocks.0.hook_out": at_sides.acts},
+        {"blocks.0.hook_out": at_sides.features},
+    )
+    return detect_spans(examples, twins, config)
+
+
+@pytest.fixture(scope="module")
+def spans_found() -> Detection:
+    return span_study()
+
+
+def auroc_of(found: Detection, scorer: str, unit: str, indicator: str = INDICATORS[0]) -> float:
+    table = found.table
+    row = table[
+        (table["scorer"] == scorer) & (table["unit"] == unit) & (table["indicator"] == indicator)
+    ]
+    return float(row["auroc"].item())
+
+
+@pytest.mark.parametrize("scorer", ["dense_logistic", "dense_lda", "sae_k_sparse", "sae_logistic"])
+@pytest.mark.parametrize("unit", ["span", "hard_negative", "matched_pair"])
+def test_the_planted_direction_is_found_at_every_unit(
+    spans_found: Detection, scorer: str, unit: str
+) -> None:
+    assert auroc_of(spans_found, scorer, unit) > 0.97
+
+
+def test_single_words_see_frames_in_spans_and_nothing_in_matched_pairs(
+    spans_found: Detection,
+) -> None:
+    assert auroc_of(spans_found, "tfidf", "hard_negative") == 1.0
+    assert auroc_of(spans_found, "tfidf", "matched_pair") == 0.5
+    assert auroc_of(spans_found, "tfidf_bigrams", "matched_pair") == 1.0
+
+
+def test_the_last_token_and_the_length_tell_nothing_about_hard_negatives(
+    spans_found: Detection,
+) -> None:
+    for scorer in ("token_identity", "length"):
+        assert auroc_of(spans_found, scorer, "matched_pair") == 0.5
+    assert auroc_of(spans_found, "shuffled_labels", "hard_negative") < 0.9
+
+
+def test_tables_have_their_columns_and_every_scorer_at_every_unit(spans_found: Detection) -> None:
+    assert tuple(spans_found.table.columns) == DETECTION_COLUMNS
+    assert tuple(spans_found.comparisons.columns) == COMPARISON_COLUMNS
+    counts = spans_found.table.groupby("scorer").size()
+    assert (counts[counts.index != "x"] <= 6).all() and len(counts) == 11
+    assert set(spans_found.scores["unit"]) == {"span", "matched_pair"}
+    assert {"indicator", "scorer", "transcript_id", "turn", "span_id", "kind", "score"} <= set(
+        spans_found.scores.columns
+    )
+    of_text = spans_found.table["scorer"].isin(
+        ["length", "tfidf", "tfidf_bigrams", "token_identity"]
+    )
+    assert ((spans_found.table["hook_name"] == "") == of_text).all()
+    assert set(spans_found.roc["unit"]) == {"span", "hard_negative", "matched_pair"}
+
+
+def test_differences_are_paired_with_the_baselines(spans_found: Detection) -> None:
+    table = spans_found.comparisons
+    row = table[
+        (table["unit"] == "hard_negative")
+        & (table["first"] == "dense_logistic")
+        & (table["second"] == "length")
+        & (table["indicator"] == INDICATORS[0])
+    ]
+    expected = auroc_of(spans_found, "dense_logistic", "hard_negative") - auroc_of(
+        spans_found, "length", "hard_negative"
+    )
+    assert row["difference"].item() == pytest.approx(expected)
+
+
+def test_the_bank_holds_real_probes_only_and_no_test_row_was_fitted_on(
+    spans_found: Detection, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("bank")
+    spans_found.bank.save(folder)
+    bank = ProbeBank.load(folder)
+    assert "shuffled_labels" not in {one.scorer for one in bank.sets}
+    direction = bank.find("dense_logistic").probe(INDICATORS[0]).raw_direction()
+    assert np.argmax(np.abs(direction)) == 0
+    test_ids = {f"talk {number}" for number in range(120) if number % 6 in (4, 5)}
+    on_spans = spans_found.scores[spans_found.scores["unit"] == "span"]
+    assert set(on_spans["transcript_id"]) <= test_ids
+
+
+def test_the_same_seed_gives_the_same_tables(spans_found: Detection) -> None:
+    pd.testing.assert_frame_equal(span_study().table, spans_found.table)
+
+
+def small_examples() -> SpanExamples:
+    return SpanExamples(
+        indicators=("a",),
+        kinds=np.array([[1], [2]], dtype=np.int8),
+        keys=pd.DataFrame({"transcript_id": ["x", "y"], "turn": [1, 1], "span_id": [0, 1]}),
+        texts=("a", "b"),
+        token_ids=np.array([0, 1]),
+        splits=("fit", "fit"),
+        acts={"blocks.0.hook_out": np.eye(2, dtype=np.float32)},
+    )
+
+
+def test_a_study_without_test_spans_and_unequal_columns_are_refused() -> None:
+    with pytest.raises(DataError, match="2 fit and 0 test spans"):
+        detect_spans(small_examples())
+    with pytest.raises(ShapeError, match="splits has 1 rows for 2 spans"):
+        replace(small_examples(), splits=("fit",))
+    with pytest.raises(ConfigError, match="unknown estimator 'svm'"):
+        span_study(SpanDetectionConfig(estimators=("svm",), n_boot=10))
+    with pytest.raises(LabelError, match="2 of 2 sides"):
+        pair_examples(pd.DataFrame(), pd.DataFrame(), [matched_pair(0)], INDICATORS, {})
+
+
+def conversations(n: int) -> list[Transcript]:
+    """Half of the scenarios hold an indicator in their second of three turns."""
+    rng = np.random.default_rng(2)
+    found: list[Transcript] = []
+    for number in range(n):
+        is_bad = number % 2 == 0
+        at = int(rng.integers(2))
+        messages: list[Message] = []
+        for turn in range(3):
+            held = clause(at, is_held=is_bad and turn == 1)
+            messages += [
+                Message(role="user", content="go on"),
+                Message(role="assistant", reasoning=f"{held} .", content="that is done now then ."),
+            ]
+        span = Span(
+            indicator=INDICATORS[at], message=3, section="reasoning", start=0, end=len(held) - 1
+        )
+        found.append(
+            Transcript(
+                id=f"talk {number}",
+                messages=number_turns(messages),
+                group=f"scenario {number // 2}",
+                spans=(span,) if is_bad else (),
+                turn_indicators={
+                    turn: frozenset({INDICATORS[at]} if is_bad and turn == 2 else set[str]())
+                    for turn in (1, 2, 3)
+                },
+                misaligned_turns=frozenset({2} if is_bad else set[int]()),
+                scores={"haiku": {1: 1.0, 2: 9.0 if is_bad else 1.0, 3: 1.0}},
+                excluded=number == n - 1,
+            )
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def turns_found() -> Detection:
+    transcripts = conversations(60)
+    tokens = word_tokens(transcripts)
+    spans = span_table(tokens, transcripts)
+    planted = Planted(tokens, spans)
+    source = TokenSource(
+        hook_name="blocks.4.hook_out", acts=planted.acts, features=planted.features
+    )
+    config = TurnDetectionConfig(n_folds=3, n_boot=100, max_negatives=20)
+    return detect_turns(tokens, spans, transcripts, INDICATORS, source, config)
+
+
+@pytest.mark.parametrize(
+    "scorer", ["dense_logistic", "sae_k_sparse", "dense_logistic_fused", "haiku"]
+)
+@pytest.mark.parametrize("unit", ["turn", "transcript", "mixed"])
+def test_misaligned_turns_are_found_out_of_fold(
+    turns_found: Detection, scorer: str, unit: str
+) -> None:
+    assert auroc_of(turns_found, scorer, unit, "misaligned") > 0.95
+
+
+def test_length_is_near_chance_and_the_mixed_unit_says_what_chance_is(
+    turns_found: Detection,
+) -> None:
+    assert auroc_of(turns_found, "length", "turn", "misaligned") == pytest.approx(0.5, abs=0.2)
+    chance = turns_found.table.set_index("unit")["chance"]
+    assert (chance[["turn", "transcript"]] == 0.5).all()
+    # Three turns each: n / (n + 1) for the turns of others.
+    assert chance["mixed"].to_numpy() == pytest.approx(0.75, abs=0.01)
+    counts = turns_found.table.set_index(["indicator", "unit", "scorer"])
+    row = counts.loc[("misaligned", "transcript", "tfidf")]
+    assert (row["n_pos"], row["n_neg"]) == (30, 29)
+
+
+def test_every_turn_of_the_study_is_scored_once_and_excluded_ones_are_not(
+    turns_found: Detection,
+) -> None:
+    scores = turns_found.scores
+    one = scores[
+        (scores["scorer"] == "dense_logistic")
+        & (scores["unit"] == "turn")
+        & (scores["indicator"] == "misaligned")
+    ]
+    assert len(one) == 59 * 3 and not one.duplicated(["transcript_id", "turn"]).any()
+    assert "talk 59" not in set(one["transcript_id"])
+
+
+def test_indicators_are_told_apart_and_shuffled_labels_learn_nothing(
+    turns_found: Detection,
+) -> None:
+    for indicator in INDICATORS:
+        assert auroc_of(turns_found, "dense_logistic", "turn", indicator) > 0.9
+    assert auroc_of(turns_found, "shuffled_labels", "turn", "misaligned") < 0.9
