@@ -7,7 +7,13 @@ import torch
 
 from mechprobe.causal.cases import render_pairs
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.directions import direction_along, fit_directions, span_acts
+from mechprobe.causal.directions import (
+    Direction,
+    SpanActs,
+    direction_along,
+    fit_directions,
+    span_acts,
+)
 from mechprobe.causal.protocol import CausalResult, KnownTruth, run_causal
 from mechprobe.causal.resampling import answer_start, resample
 from mechprobe.causal.site_map import best_site
@@ -30,7 +36,6 @@ CONFIG = CausalConfig(
     n_boot=300,
     n_permutations=2000,
 )
-SMALL = replace(CONFIG, n_test_pairs=16, n_dose_pairs=8, n_samples=0)
 SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
 
 
@@ -89,52 +94,50 @@ def test_the_tables_are_whole(result):
     assert text.loc["lie", "necessity"] == pytest.approx(text.loc["lie", "text_necessity"], abs=0.1)
 
 
-def test_the_same_seed_gives_the_same_tables(planted):
-    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
-    first, again = (
-        run_causal(planted.subject, pairs, planted.transcripts, SMALL) for _ in range(2)
-    )
-    for name in ("sites", "effects", "dose", "verdicts"):
-        assert getattr(again, name).equals(getattr(first, name))
-
-
 def test_verdicts_at_a_dead_site_are_refused(planted):
     dead = Site(hook_name="blocks.0.hook_out", position="after_span")
-    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
-    found = run_causal(planted.subject, pairs, planted.transcripts, SMALL, site=dead).verdicts
-    assert set(found["verdict"]) == {"invalid"}
+    found = run_causal(
+        planted.subject, lies_of(planted), planted.transcripts, CONFIG, site=dead
+    ).verdicts
+    assert found["verdict"].tolist() == ["invalid"]
     assert found["reason"].str.contains("refused").all()
 
 
-def test_further_directions_are_judged_beside_the_difference_of_means(planted):
-    def further(spans):
-        axis = np.zeros(planted.subject.d_model, dtype=np.float32)
+def test_further_directions_are_judged_in_the_same_way_and_seeds_hold(planted):
+    def further(spans: SpanActs) -> list[Direction]:
+        axis = torch.zeros(planted.subject.d_model)
         axis[planted.held_axis["lie"]] = 1.0
-        return [
-            direction_along(spans, indicator="lie", name="planted", vector=torch.from_numpy(axis))
-        ]
+        return [direction_along(spans, indicator="lie", name="planted", vector=axis)]
 
-    pairs = [pair for pair in planted.pairs if pair.indicator in ("lie", "boast")]
-    found = run_causal(
-        planted.subject,
-        pairs,
-        planted.transcripts,
-        CONFIG,
-        site=SITE,
-        further_directions=further,
-    ).verdicts
-    assert found["direction"].tolist() == ["diff_of_means"] * 2 + ["planted"]
-    assert found["verdict"].iloc[2] == "driver"
+    first, again = (
+        run_causal(
+            planted.subject,
+            lies_of(planted),
+            planted.transcripts,
+            CONFIG,
+            site=SITE,
+            further_directions=further,
+        )
+        for _ in range(2)
+    )
+    assert first.verdicts["direction"].tolist() == ["diff_of_means", "planted"]
+    assert first.verdicts["verdict"].tolist() == ["driver", "driver"]
+    for name in ("effects", "dose", "verdicts"):
+        assert getattr(again, name).equals(getattr(first, name))
+
+
+def lies_of(planted):
+    return [pair for pair in planted.pairs if pair.indicator == "lie"]
 
 
 def test_missing_parts_are_named(planted):
-    run = (planted.subject, planted.pairs, planted.transcripts)
+    run = (planted.subject, planted.pairs[:60], planted.transcripts)
     with pytest.raises(DataError, match="split 'test'"):
         run_causal(planted.subject, [replace(planted.pairs[0], split="")], [], CONFIG)
     with pytest.raises(DataError, match="named 'deeds'"):
-        run_causal(*run, replace(SMALL, behavior_outcome="deeds"))
+        run_causal(*run, replace(CONFIG, behavior_outcome="deeds"))
     with pytest.raises(DataError, match="no labelled span"):
-        run_causal(planted.subject, planted.pairs, [], SMALL, site=SITE)
+        run_causal(planted.subject, planted.pairs[-20:], [], CONFIG, site=SITE)
     with pytest.raises(ConfigError, match="n_random"):
         CausalConfig(n_random=5)
     with pytest.raises(ConfigError, match="strengths"):
