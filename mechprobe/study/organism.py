@@ -64,7 +64,7 @@ def make_organism(config: OrganismConfig, out: Path, roles: Path | None = None) 
 def measure_truth(folder: Path, roles: RoleTable) -> OrganismTruth:
     """Flip every thought in the text of many pairs and see what the trained model does."""
     subject = Subject.load(folder)
-    config = DatasetConfig(pairs_select=1, pairs_test=ORACLE_PAIRS, seed=ORACLE_SEED)
+    config = DatasetConfig(pairs_fit=1, pairs_select=1, pairs_test=ORACLE_PAIRS, seed=ORACLE_SEED)
     pairs: list[MatchedPair] = [p for p in draw_pairs(roles, config) if p.split == "test"]
     measured = measure_thoughts(subject, pairs, seed=ORACLE_SEED)
     return OrganismTruth(roles=roles, measured=tuple(measured))

@@ -28,7 +28,7 @@ from mechprobe.models.organism.vocabulary import (
 from mechprobe.models.organism.world import World
 from mechprobe.taxonomy import load_taxonomy
 
-SMALL = DatasetConfig(n_fit=60, n_select=20, n_test=20, pairs_select=2, pairs_test=3, seed=4)
+SMALL = DatasetConfig(n_fit=60, n_select=20, n_test=20, pairs_fit=1, pairs_select=2, pairs_test=3, seed=4)
 
 
 def test_the_cells_are_the_taxonomy_and_no_single_word_tells_an_indicator_from_a_filler():
@@ -126,7 +126,7 @@ def test_transcripts_carry_spans_that_mark_exactly_their_clause_and_the_world_s_
 
 def test_both_sides_of_a_pair_have_the_same_words_and_only_one_indicator_changes():
     pairs = list(draw_pairs(draw_roles(2), SMALL))
-    assert len(pairs) == 18 * 2 * (2 + 3)
+    assert len(pairs) == 18 * 2 * (1 + 2 + 3)
     for pair in pairs:
         positive, negative = (
             side.messages[REASONING_MESSAGE].reasoning for side in (pair.positive, pair.negative)

@@ -41,7 +41,9 @@ class DatasetConfig:
     """Transcripts that layers, sites and strengths are chosen on."""
     n_test: int = 600
     """Transcripts that figures are reported on."""
-    pairs_select: int = 12
+    pairs_fit: int = 12
+    """Matched pairs for each indicator and natural side that word baselines may learn from."""
+    pairs_select: int = 10
     """Matched pairs for each indicator and natural side, for the site sweep."""
     pairs_test: int = 40
     """Matched pairs for each indicator and natural side, for the verdicts."""
@@ -49,7 +51,7 @@ class DatasetConfig:
     """Seed of all draws; it is independent of the organism's own seed."""
 
     def __post_init__(self) -> None:
-        for name in ("n_fit", "n_select", "n_test", "pairs_select", "pairs_test"):
+        for name in ("n_fit", "n_select", "n_test", "pairs_fit", "pairs_select", "pairs_test"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
@@ -77,12 +79,16 @@ def draw_unseen_frames(roles: RoleTable, n: int, seed: int) -> Iterator[Transcri
 
 
 def draw_pairs(roles: RoleTable, config: DatasetConfig) -> Iterator[MatchedPair]:
-    """Draw the matched pairs of all indicators for the select and the test split.
+    """Draw the matched pairs of all indicators for the fit, select and test splits.
 
     Raises:
         ConfigError: the natural world never shows an indicator in the wanted attitude.
     """
-    sizes = {"select": config.pairs_select, "test": config.pairs_test}
+    sizes = {
+        "fit": config.pairs_fit,
+        "select": config.pairs_select,
+        "test": config.pairs_test,
+    }
     for number, (split, size) in enumerate(sizes.items()):
         world = World(roles=roles, frame_use="seen")
         pool = ScenePool(world=world, rng=np.random.default_rng([config.seed, 100 + number]))

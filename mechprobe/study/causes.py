@@ -1,0 +1,148 @@
+"""The stages that intervene: where a thought acts, and the verdict on its direction."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from mechprobe.causal.cases import render_pairs
+from mechprobe.causal.directions import Direction, SpanActs, direction_along
+from mechprobe.causal.protocol import KnownTruth, run_causal
+from mechprobe.causal.site_map import best_site, site_sweep
+from mechprobe.causal.sites import Site
+from mechprobe.errors import DataError
+from mechprobe.probes.bank import ProbeBank
+from mechprobe.records import atomic_write_text
+from mechprobe.saes.lens import decoder_rows
+from mechprobe.study.run import Run
+from mechprobe.study.stages import Stage
+
+SITE_FILE = "site.json"
+PROBE_DIRECTION = "dense_logistic"
+FEATURE_DIRECTION = "sae_best_feature"
+
+
+def sites_stage(run: Run, transcripts_digest: str) -> Stage:
+    """The stage that writes `sites.parquet` and `sites/site.json`."""
+    return Stage(
+        name="sites",
+        folder=run.folder / "sites",
+        config={**run.settings("loading"), "causal": _sweep_settings(run)},
+        inputs={"transcripts": transcripts_digest, "model": run.model_digest},
+        run=lambda: _sweep(run),
+        outputs=(run.folder / "sites.parquet", run.folder / "sites" / SITE_FILE),
+        seed=run.config.causal.seed,
+    )
+
+
+def causal_stage(run: Run, sites_digest: str, probe_digest: str) -> Stage:
+    """The stage that writes the verdicts, the effects that they rest on, dose curves and the self-test."""
+    names = ("effects.parquet", "dose.parquet", "verdicts.parquet", "selftest.json")
+    return Stage(
+        name="causal",
+        folder=run.folder / "causal",
+        config=run.settings("causal", "loading"),
+        inputs={"site": sites_digest, "probes": probe_digest},
+        run=lambda: _judge(run),
+        outputs=tuple(run.folder / name for name in names),
+        seed=run.config.causal.seed,
+    )
+
+
+def read_site(folder: Path) -> Site:
+    """The site that the sweep chose.
+
+    Raises:
+        DataError: the sweep has not run.
+    """
+    path = folder / "sites" / SITE_FILE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; run the study's sites stage first.")
+    return Site(**json.loads(path.read_text()))
+
+
+def _sweep_settings(run: Run) -> Mapping[str, Any]:
+    """Only what the sweep reads, so that other causal settings do not send it round again."""
+    names = (
+        "hook_names",
+        "positions",
+        "n_select_pairs",
+        "behavior_outcome",
+        "audit_outcome",
+        "seed",
+    )
+    whole = asdict(run.config.causal)
+    return {name: whole[name] for name in names}
+
+
+def _sweep(run: Run) -> Mapping[str, Any]:
+    config = run.config.causal
+    select = [pair for pair in run.pairs if pair.split == "select"]
+    if not select:
+        raise DataError("no matched pair has split 'select'; the site is chosen on that split.")
+    table = site_sweep(
+        run.subject,
+        render_pairs(run.subject, select),
+        config.hook_names or run.hook_names,
+        positions=config.positions,
+        outcomes=[name for name in (config.behavior_outcome, config.audit_outcome) if name],
+        batch_tokens=config.batch_tokens,
+        seed=config.seed,
+    )
+    site = best_site(table)
+    table.to_parquet(run.folder / "sites.parquet")
+    atomic_write_text(run.folder / "sites" / SITE_FILE, json.dumps(asdict(site)) + "\n")
+    run.say(f"the thoughts act at {site}")
+    return asdict(site)
+
+
+def _judge(run: Run) -> Mapping[str, Any]:
+    truth = KnownTruth(roles=run.truth.role_names(), verdicts=run.truth.verdicts())
+    result = run_causal(
+        run.subject,
+        run.pairs,
+        run.transcripts,
+        run.config.causal,
+        further_directions=lambda spans: _further_directions(run, spans),
+        site=run.site,
+        truth=truth,
+    )
+    tables: dict[str, pd.DataFrame] = {
+        "effects": result.effects,
+        "dose": result.dose,
+        "verdicts": result.verdicts,
+    }
+    for name, table in tables.items():
+        table.to_parquet(run.folder / f"{name}.parquet")
+    atomic_write_text(run.folder / "selftest.json", json.dumps(result.selftest, indent=2) + "\n")
+    return {"selftest": result.selftest}
+
+
+def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
+    """The dense probe's weight and the best SAE feature's decoder row, judged beside the difference of means."""
+    bank = ProbeBank.load(run.folder / "probes")
+    hook_name = spans.site.hook_name
+    probes = bank.find(PROBE_DIRECTION, hook_name)
+    found = [
+        direction_along(
+            spans,
+            indicator=name,
+            name=PROBE_DIRECTION,
+            vector=torch.from_numpy(probes.probe(name).raw_direction()),
+        )
+        for name in probes.indicators
+    ]
+    features = pd.read_parquet(run.folder / "features.parquet")
+    best: Any = features[features["rank"] == 1]
+    decoder = decoder_rows(run.sae) if len(best) else torch.zeros(0, 0)
+    found += [
+        direction_along(
+            spans, indicator=row.indicator, name=FEATURE_DIRECTION, vector=decoder[row.feature]
+        )
+        for row in best.itertuples()
+    ]
+    return found
