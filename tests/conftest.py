@@ -12,3 +12,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real transcripts at {folder}; set MECHPROBE_SHARED to run this test")
     return folder
+
+
+pytest_plugins = ["tests.models.tiny"]
