@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from mechprobe.transcripts.transcript import Message, Section, ToolCall
@@ -31,6 +32,7 @@ class TemplateForm:
     """Whether a tool call's arguments are given as an object, not as text."""
 
 
+@cache
 def form_of(chat_template: str) -> TemplateForm:
     """Read off a template's source what it knows."""
     words = set(re.findall(r"\w+", chat_template))

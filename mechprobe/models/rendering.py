@@ -14,7 +14,7 @@ from mechprobe.models.headers import Scaffold, scaffold_pieces
 from mechprobe.models.pieces import Piece
 from mechprobe.models.templates import align_with_template
 from mechprobe.models.windows import Window, cut_windows
-from mechprobe.transcripts.transcript import Span, Transcript
+from mechprobe.transcripts.transcript import Section, Span, Transcript
 
 ROLES = ("none", "system", "user", "assistant", "tool")
 SECTIONS = ("scaffold", "header", "reasoning", "answer", "tool_call")
