@@ -114,7 +114,7 @@ class _Marks:
                 f"message {message} has private-use characters above U+F0000, which mark texts here; remove them."
             )
         # Strings of tool calls are JSON with escapes, which must not be cut.
-        depth = self._depth if section != "tool_call" and len(core) > 2 * self._depth else 0
+        depth = 0 if section == "tool_call" else min(self._depth, (len(core) - 1) // 2)
         first, last = 0, len(text)
         if self._inside_spaces:
             first = text.index(core) + depth
@@ -221,7 +221,7 @@ def _kept_spaces(trail: str, gap: str, scaffold: str, lead: str) -> tuple[int, i
 def _dropped(messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Dropped]:
     rendered = {(piece.message, piece.section) for piece in pieces}
     return [
-        Dropped(message=i, section=section, reason="the chat template leaves it out")
+        Dropped(message=i, section=section, reason="the chat template leaves it out or rewrites it")
         for i, message in enumerate(messages)
         for section in SECTIONS
         if message.text(section).strip() and (i, section) not in rendered

@@ -11,6 +11,9 @@ from mechprobe.transcripts.transcript import Message, Section
 _ESCAPES = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL
 )
+_SCALARS = re.compile(r"-?\d[\d.eE+-]*|true|false|null")
+_NEAR = 64
+"""How far on a number of a tool call is looked for, past the tags that a template puts between its arguments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +32,10 @@ class Piece:
 
 
 def pieces_of(whole: Piece, rendered: str, text: str) -> list[Piece]:
-    """Cut a piece so that each part has one meaning: one for each character where JSON escapes them anew."""
+    """Cut a piece so that each part has one meaning: one for each character where JSON escapes them anew.
+
+    A text that is rewritten in any other way has no pieces; in a tool call it stays one.
+    """
     if rendered == text:
         return [whole]
     written = _units(text, is_escaped=True)
@@ -47,13 +53,14 @@ def pieces_of(whole: Piece, rendered: str, text: str) -> list[Piece]:
                 )
                 for here, there in zip(read, written, strict=True)
             ]
-    return [replace(whole, is_block=True)]
+    return [replace(whole, is_block=True)] if whole.section == "tool_call" else []
 
 
 def join_tool_calls(text: str, messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Piece]:
     """Add what stands between and after the strings of each tool call: numbers, brackets, names of fields."""
     joined: list[Piece] = []
-    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+    for number, piece in enumerate(pieces):
+        following = pieces[number + 1] if number + 1 < len(pieces) else None
         joined.append(piece)
         if piece.section != "tool_call":
             continue
@@ -82,13 +89,29 @@ def _call_of(piece: Piece, messages: Sequence[Message]) -> tuple[int, int]:
 
 
 def _tail(text: str, messages: Sequence[Message], piece: Piece) -> list[Piece]:
-    """What follows the last string of a tool call, as far as the rendered text is the same but for white space."""
+    """What follows the last string of a tool call: the same but for white space, or at least its numbers."""
     calls = messages[piece.message].tool_calls
     whole = messages[piece.message].text("tool_call")
     n_call = _call_of(piece, messages)[1]
     stop = call_starts(calls)[n_call] - 1 if n_call < len(calls) else len(whole)
-    at, to = piece.end, piece.text_end
-    while at < len(text) and to < stop:
+    at, to = _walk_along(text, piece.end, whole[:stop], piece.text_end)
+    for scalar in _SCALARS.finditer(whole, to, stop):
+        found = text.find(scalar[0], at, at + _NEAR)
+        if found < 0:
+            break
+        at, to = found + len(scalar[0]), scalar.end()
+    if at == piece.end or to == piece.text_end:
+        return []
+    return [
+        replace(
+            piece, start=piece.end, end=at, text_start=piece.text_end, text_end=to, is_block=True
+        )
+    ]
+
+
+def _walk_along(text: str, at: int, whole: str, to: int) -> tuple[int, int]:
+    """How far two texts are the same but for white space."""
+    while at < len(text) and to < len(whole):
         if text[at] == whole[to]:
             at, to = at + 1, to + 1
         elif whole[to].isspace():
@@ -97,13 +120,7 @@ def _tail(text: str, messages: Sequence[Message], piece: Piece) -> list[Piece]:
             at += 1
         else:
             break
-    if at == piece.end or to == piece.text_end:
-        return []
-    return [
-        replace(
-            piece, start=piece.end, end=at, text_start=piece.text_end, text_end=to, is_block=True
-        )
-    ]
+    return at, to
 
 
 def _units(text: str, *, is_escaped: bool) -> list[tuple[str, int, int]]:

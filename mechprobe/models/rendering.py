@@ -175,7 +175,9 @@ def _neighbours(
 def token_table(renderings: Sequence[Rendering]) -> Any:
     """The token table of many conversations (TOKEN_COLUMNS), one row a token."""
     lengths = [len(rendering.token_ids) for rendering in renderings]
-    names = pa.array([rendering.transcript_id for rendering in renderings])
+    names = list(dict.fromkeys(rendering.transcript_id for rendering in renderings))
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = np.array([code_of[rendering.transcript_id] for rendering in renderings], np.int32)
 
     def stack(field: str, kind: Any) -> Any:
         parts = [getattr(rendering, field) for rendering in renderings]
@@ -184,7 +186,7 @@ def token_table(renderings: Sequence[Rendering]) -> Any:
     conversation = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     columns = {
         "conversation": pa.array(conversation),
-        "transcript_id": pa.DictionaryArray.from_arrays(pa.array(conversation), names),
+        "transcript_id": _coded(np.repeat(codes, lengths), names),
         "position": pa.array(
             np.concatenate(
                 [np.arange(n, dtype=np.int32) for n in lengths] or [np.zeros(0, np.int32)]
@@ -201,5 +203,5 @@ def token_table(renderings: Sequence[Rendering]) -> Any:
     return pa.table({name: columns[name] for name in TOKEN_COLUMNS})
 
 
-def _coded(codes: Int[np.ndarray, "tok"], names: tuple[str, ...]) -> Any:
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names))
+def _coded(codes: Int[np.ndarray, "tok"], names: Sequence[str]) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
