@@ -1,10 +1,10 @@
 """Intervals for AUROCs by resampling whole transcripts.
 
-Tokens and turns of one transcript are alike, so transcripts are drawn, and all units of one go together
-(PEERS: "token-level n is never used as sample size"). One pass over the scores gives the kernel
-M[a, b] = wins of the positives of transcript a over the negatives of transcript b, ties counting half; a draw
-that takes transcript a c[a] times then has AUROC = c' M c / ((c' n_pos) (c' n_neg)): two matrix products for
-all draws, and the same numbers as recomputing the AUROC of each resample.
+Tokens and turns of one transcript are alike, so transcripts are drawn, and all units of one go together. A draw
+takes transcript t c[t] times, so its AUROC is a bilinear form in c: the sum over positives p of c[p] times the
+negatives below p, each counted c times, ties half, over the number of pairs. What a positive wins over the next
+lower one depends on few transcripts, so that one sparse product and one running sum serve all draws. The numbers
+are those of recomputing the AUROC of each resample.
 """
 
 from dataclasses import dataclass
@@ -100,15 +100,36 @@ def resampled_aurocs(
 ) -> Float[np.ndarray, "draw"]:
     """AUROC of each resample; `counts` says how often a draw takes each cluster."""
     check_scores(units.scores, units.is_positive)
-    with_pos, pos = np.unique(cluster[units.is_positive], return_inverse=True)
-    with_neg, neg = np.unique(cluster[~units.is_positive], return_inverse=True)
-    kernel = _win_kernel(
-        units.scores[units.is_positive], pos, units.scores[~units.is_positive], neg
-    )
-    of_pos, of_neg = counts[:, with_pos], counts[:, with_neg]
-    wins = ((of_pos @ kernel) * of_neg).sum(axis=1)
-    n_pairs = (of_pos @ np.bincount(pos)) * (of_neg @ np.bincount(neg))
+    order = np.argsort(units.scores[units.is_positive], kind="stable")
+    positives, pos = units.scores[units.is_positive][order], cluster[units.is_positive][order]
+    negatives, neg = units.scores[~units.is_positive], cluster[~units.is_positive]
+    gains = _gains(positives, negatives, neg, counts.shape[1])
+    wins = np.empty(len(counts))
+    step = max(1, _BLOCK // len(positives))
+    for start in range(0, len(counts), step):
+        drawn = np.ascontiguousarray(counts[start : start + step].T)
+        beaten = np.cumsum(gains @ drawn, axis=0)
+        wins[start : start + step] = np.einsum("pr,pr->r", beaten, drawn[pos])
+    n_clusters = counts.shape[1]
+    of_pos, of_neg = (np.bincount(side, minlength=n_clusters) for side in (pos, neg))
+    n_pairs = (counts @ of_pos) * (counts @ of_neg)
     return np.divide(wins, n_pairs, out=np.full(len(counts), np.nan), where=n_pairs > 0)
+
+
+def _gains(
+    positives: np.ndarray, negatives: np.ndarray, neg: np.ndarray, n_clusters: int
+) -> sp.csr_matrix:
+    """Negatives of each cluster that each of the sorted positives beats and the one below it does not.
+
+    A negative counts half from the first positive that reaches it and half from the first that exceeds it.
+    """
+    reached = np.searchsorted(positives, negatives, side="left")
+    exceeded = np.searchsorted(positives, negatives, side="right")
+    place = np.r_[reached, exceeded], np.r_[neg, neg]
+    halves = np.full(2 * len(neg), 0.5)
+    # Those above every positive stand in one row more, which is dropped.
+    gains = sp.csr_matrix((halves, place), shape=(len(positives) + 1, n_clusters))
+    return gains[:-1]
 
 
 @lru_cache(maxsize=8)
@@ -134,40 +155,3 @@ def binomial_bounds(n_wins: float, n_pairs: int, level: float = 0.95) -> tuple[f
 def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _win_kernel(
-    pos_scores: np.ndarray, pos: np.ndarray, neg_scores: np.ndarray, neg: np.ndarray
-) -> np.ndarray:
-    """Wins of the positives of each cluster over the negatives of each, ties counting half."""
-    order = np.argsort(pos_scores, kind="stable")
-    ordered = pos_scores[order]
-    n_neg_clusters = int(neg.max()) + 1
-    # Every positive from place `beaten` on is above the negative; from place `reached` on, at least equal.
-    beaten = np.searchsorted(ordered, neg_scores, side="right")
-    reached = np.searchsorted(ordered, neg_scores, side="left")
-    kernel = np.zeros((int(pos.max()) + 1, n_neg_clusters))
-    below = np.zeros(n_neg_clusters)
-    step = max(1, _BLOCK // n_neg_clusters)
-    for start in range(0, len(ordered), step):
-        stop = min(start + step, len(ordered))
-        newly_beaten = _counts(beaten, neg, start, stop, n_neg_clusters)
-        newly_reached = _counts(reached, neg, start, stop, n_neg_clusters)
-        running = np.cumsum((newly_beaten + newly_reached) / 2, axis=0) + below
-        below = running[-1]
-        members = sp.csr_matrix(
-            (np.ones(stop - start), (pos[order[start:stop]], np.arange(stop - start))),
-            shape=(len(kernel), stop - start),
-        )
-        kernel += members @ running
-    return kernel
-
-
-def _counts(
-    place: np.ndarray, neg: np.ndarray, start: int, stop: int, n_neg_clusters: int
-) -> np.ndarray:
-    """Negatives of each cluster that come in at each of the positives `start` to `stop`."""
-    inside = (place >= start) & (place < stop)
-    flat = (place[inside] - start) * n_neg_clusters + neg[inside]
-    counts = np.bincount(flat, minlength=(stop - start) * n_neg_clusters)
-    return counts.reshape(stop - start, n_neg_clusters)

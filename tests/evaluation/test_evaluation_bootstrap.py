@@ -43,7 +43,7 @@ def naive_aurocs(units: Units, counts: np.ndarray) -> list[float]:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 12), st.sampled_from([0.1, 0.5]))
-def test_the_kernel_gives_the_naive_loops_numbers_on_the_same_draws(
+def test_all_draws_together_give_the_naive_loops_numbers_on_the_same_draws(
     seed: int, n_transcripts: int, rate: float
 ) -> None:
     units = planted_units(np.random.default_rng(seed), n_transcripts, rate=rate)
@@ -54,7 +54,7 @@ def test_the_kernel_gives_the_naive_loops_numbers_on_the_same_draws(
     np.testing.assert_allclose(ours, naive_aurocs(units, draws), rtol=0, atol=1e-12)
 
 
-def test_blocks_do_not_change_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_draws_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     units = planted_units(np.random.default_rng(0), 30)
     whole = bootstrap_aurocs(units, n_boot=50, seed=1)
     monkeypatch.setattr(bootstrap, "_BLOCK", 40)
