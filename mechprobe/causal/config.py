@@ -20,25 +20,25 @@ class CausalConfig:
     """Hook points of the site sweep; empty: what enters the first block and what each block puts out."""
     positions: tuple[Position, ...] = POSITIONS
     """Tokens of the site sweep, relative to the span."""
-    n_select_pairs: int = 8
+    n_select_pairs: int = 6
     """Pairs of each indicator in the site sweep."""
-    n_test_pairs: int = 60
+    n_test_pairs: int = 48
     """Pairs of each indicator that its verdict rests on."""
     n_fit_spans: int = 300
     """Spans of each indicator and label that its direction is fitted on."""
     n_random: int = 20
     """Operation-matched random directions; 19 are the least that can reach p = .05."""
-    n_covariance_matched: int = 4
+    n_covariance_matched: int = 2
     """Random directions drawn as the activations vary; reported beside the null."""
     n_shuffled: int = 2
     """Directions fitted to permuted labels."""
-    n_fragility: int = 3
+    n_fragility: int = 2
     """Random directions for the shove of the real one's length."""
     with_other_indicators: bool = True
     """Whether each indicator's pairs also get the other indicators' directions (the effect matrix)."""
-    strengths: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-    """Doses of steering, in natural gaps."""
-    n_dose_pairs: int = 24
+    strengths: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0)
+    """Doses of steering, in natural gaps; below 0 where the indicator is held, above 0 where it is not."""
+    n_dose_pairs: int = 32
     """Pairs of each indicator in the dose curve."""
     n_dose_random: int = 3
     """Random directions in the dose curve."""
@@ -46,7 +46,7 @@ class CausalConfig:
     """Transcripts without any held indicator on which steering's damage (KL) is measured."""
     n_resampled_pairs: int = 40
     """Pairs whose later text is written anew, where an indicator has no effect with the text fixed."""
-    n_samples: int = 4
+    n_samples: int = 2
     """Generations of each side of such a pair."""
     max_new_tokens: int = 96
     """Longest generation."""
@@ -68,9 +68,12 @@ class CausalConfig:
                 f"n_random is {self.n_random}; with fewer than {least} random directions no effect can reach "
                 f"p = {self.rule.alpha}."
             )
-        if 0.0 not in self.strengths or 1.0 not in self.strengths:
+        below = [strength for strength in self.strengths if -1 <= strength < 0]
+        above = [strength for strength in self.strengths if 0 < strength <= 1]
+        if 1.0 not in above or min(len(below), len(above)) < 2:
             raise ConfigError(
-                f"strengths are {self.strengths}; 0 and 1 must be among them (unedited, one natural gap)."
+                f"strengths are {self.strengths}; 1 must be among them (one natural gap), and two or more in "
+                "[-1, 0) and in (0, 1], or no dose curve can be seen to rise."
             )
         if self.n_test_pairs < 2 * self.rule.min_items:
             raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mechprobe.causal.statistics import (
+    Equivalence,
     Interval,
     bootstrap_many,
     cluster_bootstrap,
@@ -21,7 +22,7 @@ from mechprobe.causal.statistics import (
     sign_flip_p,
 )
 from mechprobe.causal.strata import Baseline
-from mechprobe.causal.verdict import STRATA, Evidence, Stratum, StratumEffect, VerdictRule
+from mechprobe.causal.verdict import STRATA, Evidence, Pool, Stratum, StratumEffect, VerdictRule
 
 FAMILIES: tuple[tuple[Stratum, ...], ...] = (
     ("necessity", "sufficiency"),
@@ -146,6 +147,7 @@ def _evidence(
         indicator=readings.indicator,
         direction=readings.direction,
         strata=found,
+        pooled_zero={} if not usable else _pooled_zero(readings, rule),
         n_items={name: int(mask.sum()) for name, mask in unedited.masks().items()},
         ceiling=float(shares.mean()) if len(shares) >= rule.min_items else math.nan,
         ceiling_effects={
@@ -161,6 +163,22 @@ def _evidence(
         faults=faults,
         gaps=gaps,
     )
+
+
+def _pooled_zero(readings: DirectionReadings, rule: VerdictRule) -> dict[Pool, Equivalence]:
+    """Equivalence to zero of the outcome's change, over all runs of each natural side that has enough."""
+    unedited = readings.unedited
+    change = (readings.interchanged - unedited.base) / unedited.scale
+    clusters = np.array(unedited.clusters)
+    sides: dict[Pool, np.ndarray] = {
+        "removing": unedited.is_positive,
+        "adding": ~unedited.is_positive,
+    }
+    return {
+        name: equivalence(change[mask], clusters[mask].tolist(), margin=rule.margin)
+        for name, mask in sides.items()
+        if mask.sum() >= rule.min_items
+    }
 
 
 def _specificity(readings: DirectionReadings, found: dict[Stratum, StratumEffect]) -> float:

@@ -80,20 +80,16 @@ def direction_readings(readings: IndicatorReadings, direction: str) -> Direction
 
 def rises_of(readings: IndicatorReadings, direction: str) -> dict[Stratum, bool]:
     """Whether weaker doses do less: from 0 down where it should be taken away, from 0 up where it is put in."""
-    dose = readings.dose
-    strengths = np.array([*dose.strengths, 0.0])
-    unedited = readings.unedited.pick(np.array(dose.cases))
-    change = (dose.by_direction[direction].logit_diff - unedited.base) / unedited.scale
-    bands: dict[Stratum, tuple[float, float]] = {
-        "necessity": (-1.0, 0.0),
-        "sufficiency": (0.0, 1.0),
-    }
     rises: dict[Stratum, bool] = {}
-    for name, (low, high) in bands.items():
-        kept = unedited.masks()[name]
+    for side in readings.dose:
+        stratum: Stratum = "necessity" if side.is_removing else "sufficiency"
+        unedited = readings.unedited.pick(np.array(side.cases))
+        kept = unedited.masks()[stratum]
         if kept.any():
+            change = (side.by_direction[direction].logit_diff - unedited.base) / unedited.scale
             effects = np.append(change[:, kept].mean(1), 0.0)
-            rises[name] = dose_trend(strengths, effects, low=low, high=high).is_monotone
+            strengths = np.array([*side.strengths, 0.0])
+            rises[stratum] = dose_trend(strengths, effects).is_monotone
     return rises
 
 

@@ -87,17 +87,21 @@ class MadeSides:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DoseReadings:
-    """Outcomes under additive steering, of the first cases."""
+class DoseSide:
+    """Outcomes under additive steering of the cases of one natural side.
 
+    Strengths below 0 are run where the indicator is held and above 0 where it is not: the other way round the edit
+    overshoots, and any overshoot breaks a thought, which is no dose response.
+    """
+
+    is_removing: bool
     strengths: tuple[float, ...]
-    """Without 0, which is the unedited run."""
     cases: tuple[int, ...]
     """Which of the indicator's cases were steered."""
-    clusters: tuple[str, ...]
     by_direction: Mapping[str, Readings]
     """Direction name -> outcomes, one condition a strength."""
     random: tuple[Readings, ...]
+    """The same along random directions, by the first direction's amounts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -116,7 +120,7 @@ class IndicatorReadings:
     fragility: Readings
     """A shove of the first direction's length along random directions."""
     controls: Mapping[str, Readings]
-    dose: DoseReadings
+    dose: tuple[DoseSide, ...]
     made: MadeSides
     audit: Audit | None
     auroc: Mapping[str, float]
@@ -161,7 +165,7 @@ def measure_indicator(
         ),
         fragility=_shove(runner, cases, acts, vectors[0], config),
         controls=by_control,
-        dose=_doses(runner, cases, acts, directions, unedited, config),
+        dose=_doses(runner, cases, acts, directions, config),
         made=_made_sides(runner, cases, site, vectors, unedited, outcome),
         audit=None
         if audit_unedited is None
@@ -257,39 +261,51 @@ def _doses(
     cases: Sequence[Case],
     acts: SiteActs,
     directions: Sequence[Direction],
-    unedited: Baseline,
     config: CausalConfig,
-) -> DoseReadings:
+) -> tuple[DoseSide, ...]:
     chosen = spread_over_sides([case.side for case in cases], config.n_dose_pairs)
-    index = torch.tensor(chosen)
-    some = SiteActs(
-        site=acts.site,
-        positions=acts.positions[index],
-        own=acts.own[index],
-        partner=acts.partner[index],
-    )
-    strengths = tuple(strength for strength in config.strengths if strength != 0)
+    sides: list[DoseSide] = []
+    for is_removing in (True, False):
+        held = [i for i in chosen if (cases[i].side == "positive") == is_removing]
+        doses = [s for s in config.strengths if (s < 0 if is_removing else s > 0)]
+        if held:
+            sides.append(
+                _dose_side(runner, cases, acts, directions, held, doses, is_removing, config)
+            )
+    return tuple(sides)
+
+
+def _dose_side(
+    runner: Runner,
+    cases: Sequence[Case],
+    acts: SiteActs,
+    directions: Sequence[Direction],
+    chosen: list[int],
+    strengths: list[float],
+    is_removing: bool,
+    config: CausalConfig,
+) -> DoseSide:
     drawn = random_directions(config.n_dose_random, acts.own.shape[-1], seed=config.seed + 2)
     vectors = torch.cat([torch.stack([d.vector for d in directions]), drawn])
     gaps = [d.gap for d in directions] + [abs(directions[0].gap)] * config.n_dose_random
     amounts = einsum(
         torch.tensor(gaps), torch.tensor(strengths), "direction, dose -> direction dose"
     )
+    some = acts.pick(chosen)
     rows = vectors.repeat_interleave(len(strengths), 0)
-    pushes = amounts.reshape(-1, 1, 1).expand(-1, *some.positions.shape)
     steered = runner.read(
         [cases[i] for i in chosen],
         config.behavior_outcome,
-        addition_plan(some, rows, pushes),
+        addition_plan(some, rows, amounts.reshape(-1, 1, 1).expand(-1, *some.positions.shape)),
         len(rows),
     )
     parts = [
         steered.rows(start, start + len(strengths)) for start in range(0, len(rows), len(strengths))
     ]
-    return DoseReadings(
-        strengths=strengths,
+    return DoseSide(
+        is_removing=is_removing,
+        strengths=tuple(strengths),
         cases=tuple(chosen),
-        clusters=tuple(unedited.clusters[i] for i in chosen),
         by_direction={d.name: part for d, part in zip(directions, parts, strict=False)},
         random=tuple(parts[len(directions) :]),
     )

@@ -101,7 +101,7 @@ def run_causal(
     truth = truth or KnownTruth()
     chosen = _chosen_pairs(subject, pairs, config, needs_select=site is None)
     sites = _sweep(subject, chosen.select, config) if site is None else pd.DataFrame()
-    site = best_site(sites) if site is None else site
+    site = best_site(sites, config.behavior_outcome) if site is None else site
     fit = [transcript for transcript in transcripts if transcript.split == "fit"]
     spans = span_acts(subject, fit, site, max_spans=config.n_fit_spans)
     directions = _directions(spans, chosen.indicators, further_directions)

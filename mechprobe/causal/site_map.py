@@ -25,8 +25,8 @@ from mechprobe.models.subject import Subject
 
 ALL = "all"
 """Indicator column of the rows that average over the indicators."""
-TOLERANCE = 0.1
-"""A smaller site is preferred when it does at most this much less than the best one."""
+TOLERANCE = 0.15
+"""A smaller site is preferred when it lacks at most this share of the best one's effect."""
 
 
 def site_sweep(
@@ -69,26 +69,34 @@ def site_sweep(
     return pd.DataFrame(rows)
 
 
-def best_site(sweep: pd.DataFrame) -> Site:
+def best_site(sweep: pd.DataFrame, outcome: str = "behavior") -> Site:
     """The site with the largest mean effect in or right after the span; a smaller one if it does nearly as well.
+
+    What counts is the outcome that verdicts are about; where its text flip changes nothing, all outcomes count.
 
     Raises:
         DataError: no site outside the decision token was measured on pairs where the text matters.
     """
-    effects: dict[Site, list[float]] = {}
-    for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
-        is_candidate = row["indicator"] == ALL and row["position"] in SIMPLEST_FIRST
-        if is_candidate and np.isfinite(row["effect"]):
-            site = Site(hook_name=row["hook_name"], position=row["position"])
-            effects.setdefault(site, []).append(row["effect"])
-    if not effects:
+    means = _mean_effects(sweep, [outcome]) or _mean_effects(sweep, None)
+    if not means:
         raise DataError(
             "no site can be chosen: in no pair does flipping the text change an outcome. Give more pairs to "
             "the select split, or pairs whose behaviour depends on their indicator."
         )
-    means = {site: float(np.mean(found)) for site, found in effects.items()}
-    good = [site for site in means if means[site] >= max(means.values()) - TOLERANCE]
+    good = [site for site in means if means[site] >= (1 - TOLERANCE) * max(means.values())]
     return min(good, key=lambda site: (SIMPLEST_FIRST.index(site.position), -means[site]))
+
+
+def _mean_effects(sweep: pd.DataFrame, outcomes: Sequence[str] | None) -> dict[Site, float]:
+    """Mean effect of each candidate site over outcomes; None: over all."""
+    effects: dict[Site, list[float]] = {}
+    for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
+        is_candidate = row["indicator"] == ALL and row["position"] in SIMPLEST_FIRST
+        is_counted = outcomes is None or row["outcome"] in outcomes
+        if is_candidate and is_counted and np.isfinite(row["effect"]):
+            site = Site(hook_name=row["hook_name"], position=row["position"])
+            effects.setdefault(site, []).append(row["effect"])
+    return {site: float(np.mean(found)) for site, found in effects.items()}
 
 
 def _both_sides(

@@ -53,6 +53,16 @@ class SiteActs:
     own: Float[Tensor, "case site d"]
     partner: Float[Tensor, "case site d"]
 
+    def pick(self, cases: Sequence[int]) -> "SiteActs":
+        """Some of the cases."""
+        index = torch.tensor(cases, dtype=torch.long)
+        return SiteActs(
+            site=self.site,
+            positions=self.positions[index],
+            own=self.own[index],
+            partner=self.partner[index],
+        )
+
 
 def tokens_at(position: Position, side: RenderedSide, outcome: str) -> Int[np.ndarray, "site"]:
     """The tokens that a position means in one sequence; empty where there is none."""

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from mechprobe.causal.judging import Judgement
-from mechprobe.causal.measuring import IndicatorReadings
+from mechprobe.causal.measuring import DoseSide, IndicatorReadings
 from mechprobe.causal.neutral import NeutralText, neutral_kl
 from mechprobe.causal.outcomes import Readings
 from mechprobe.causal.statistics import bootstrap_many
@@ -48,6 +48,14 @@ MIN_GIVEN_PARTNER = 4
 """Runs with and without a partner from which an effect is given for both."""
 N_BOOT = 500
 Row = dict[str, object]
+UNSTEERED: Row = {
+    "strength": 0.0,
+    "effect": 0.0,
+    "low": 0.0,
+    "high": 0.0,
+    "mass": np.nan,
+    "kl_neutral": 0.0,
+}
 
 
 def verdict_row(
@@ -129,22 +137,28 @@ def dose_rows(
     *,
     seed: int,
 ) -> Iterator[Row]:
-    """All rows of dose.parquet of one indicator: outcome in natural gaps, above 0 = towards misbehaviour."""
-    dose = readings.dose
+    """All rows of dose.parquet of one indicator: change of the outcome in natural gaps, + = towards misbehaviour.
+
+    Below strength 0 the runs hold the indicator, above 0 they do not.
+    """
     for direction in readings.directions:
-        damage = np.full(len(dose.strengths), np.nan)
-        if neutral is not None:
-            amounts = [strength * direction.gap for strength in dose.strengths]
-            damage = neutral_kl(
-                subject, neutral, readings.site.hook_name, direction.vector, amounts
-            )
-        found = dose.by_direction[direction.name]
         own: Row = {"direction": direction.name, "control": "none", "draw": 0}
-        yield from _dose_rows(own, readings, found, damage, seed)
-    for draw, found in enumerate(dose.random):
+        yield {"indicator": readings.indicator, **own, **UNSTEERED}
+        for side in readings.dose:
+            damage = np.full(len(side.strengths), np.nan)
+            if neutral is not None:
+                amounts = [strength * direction.gap for strength in side.strengths]
+                damage = neutral_kl(
+                    subject, neutral, readings.site.hook_name, direction.vector, amounts
+                )
+            found = side.by_direction[direction.name]
+            yield from _dose_rows(own, readings, side, found, damage, seed)
+    for draw in range(min((len(side.random) for side in readings.dose), default=0)):
         control: Row = {"direction": "random", "control": "random", "draw": draw}
-        unknown = np.full(len(dose.strengths), np.nan)
-        yield from _dose_rows(control, readings, found, unknown, seed)
+        yield {"indicator": readings.indicator, **control, **UNSTEERED}
+        for side in readings.dose:
+            unknown = np.full(len(side.strengths), np.nan)
+            yield from _dose_rows(control, readings, side, side.random[draw], unknown, seed)
 
 
 def partner_note(readings: IndicatorReadings, direction: str) -> str:
@@ -241,15 +255,18 @@ def _summaries(
 def _steering_rows(
     own: Row, readings: IndicatorReadings, direction: str, *, seed: int
 ) -> Iterator[Row]:
-    """S2: steering by one natural gap, in the strata where putting the direction in can act."""
-    dose = readings.dose
-    at = dose.strengths.index(1.0)
-    some = readings.unedited.pick(np.array(dose.cases))
-    steered = dose.by_direction[direction].rows(at, at + 1)
-    yield from _rows(own | {"strength": 1.0}, "S2", ADDING, some, steered, seed=seed)
-    for draw, found in enumerate(dose.random):
-        control = own | {"direction": "random", "control": "random", "draw": draw, "strength": 1.0}
-        yield from _rows(control, "S2", ADDING, some, found.rows(at, at + 1), seed=None)
+    """S2: steering by one natural gap where the indicator is not held."""
+    for side in readings.dose:
+        if side.is_removing:
+            continue
+        at = side.strengths.index(1.0)
+        some = readings.unedited.pick(np.array(side.cases))
+        steered = side.by_direction[direction].rows(at, at + 1)
+        yield from _rows(own | {"strength": 1.0}, "S2", ADDING, some, steered, seed=seed)
+        for draw, found in enumerate(side.random):
+            control = own | {"direction": "random", "control": "random", "draw": draw}
+            strong = control | {"strength": 1.0}
+            yield from _rows(strong, "S2", ADDING, some, found.rows(at, at + 1), seed=None)
 
 
 def _given_partner_rows(
@@ -302,37 +319,28 @@ def _given_partner(
 def _dose_rows(
     common: Row,
     readings: IndicatorReadings,
+    side: DoseSide,
     found: Readings,
     damage: Float[np.ndarray, "dose"],
     seed: int,
 ) -> Iterator[Row]:
-    dose = readings.dose
-    unedited = readings.unedited.pick(np.array(dose.cases))
+    unedited = readings.unedited.pick(np.array(side.cases))
     effects = (found.logit_diff - unedited.base) / unedited.scale
-    bounds = bootstrap_many(effects.T, dose.clusters, n_boot=N_BOOT, seed=seed)
-    shared = {"indicator": readings.indicator, "n": len(dose.cases)} | common
-    yield shared | _dose_cells(0.0, 0.0, (0.0, 0.0), np.nan, 0.0)
-    for at, strength in enumerate(dose.strengths):
-        yield shared | _dose_cells(
-            strength,
-            float(effects[at].mean()),
-            (float(bounds[at, 0]), float(bounds[at, 1])),
-            float(found.mass[at].mean()),
-            float(damage[at]),
+    bounds = bootstrap_many(effects.T, unedited.clusters, n_boot=N_BOOT, seed=seed)
+    for at, strength in enumerate(side.strengths):
+        yield (
+            {"indicator": readings.indicator}
+            | common
+            | {
+                "strength": strength,
+                "n": len(side.cases),
+                "effect": float(effects[at].mean()),
+                "low": float(bounds[at, 0]),
+                "high": float(bounds[at, 1]),
+                "mass": float(found.mass[at].mean()),
+                "kl_neutral": float(damage[at]),
+            }
         )
-
-
-def _dose_cells(
-    strength: float, effect: float, bounds: tuple[float, float], mass: float, kl: float
-) -> Row:
-    return {
-        "strength": strength,
-        "effect": effect,
-        "low": bounds[0],
-        "high": bounds[1],
-        "mass": mass,
-        "kl_neutral": kl,
-    }
 
 
 def as_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:

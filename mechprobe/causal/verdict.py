@@ -34,6 +34,9 @@ inhibition   it is not held and the run misbehaves: putting an inhibitor in shou
 """
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
+Pool = Literal["removing", "adding"]
+"""All runs that hold the indicator (necessity and release), or that do not (sufficiency and inhibition)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerdictRule:
@@ -49,6 +52,9 @@ class VerdictRule:
     """Level of every test; sign flips are Holm-corrected over the family first."""
     min_items: int = 8
     """Runs below which a stratum counts as empty."""
+    min_items_for_zero: int = 16
+    """Runs from which a stratum must show equivalence by itself; a smaller one must lie inside the margin, and
+    its natural side must show equivalence as a whole."""
     min_ceiling: float = 0.25
     """Effect of patching the whole activation below which nothing is claimed at a site."""
     min_audit_effect: float = 0.25
@@ -100,6 +106,8 @@ class Evidence:
     direction: str
     strata: Mapping[Stratum, StratumEffect]
     """Only strata with at least `min_items` runs."""
+    pooled_zero: Mapping[Pool, Equivalence]
+    """Equivalence to zero over all runs of a natural side, where each stratum alone may be small."""
     n_items: Mapping[Stratum, int]
     """Runs in every stratum, also the empty ones."""
     ceiling: float
@@ -183,10 +191,20 @@ def shortfall(evidence: Evidence, name: Stratum, rule: VerdictRule) -> str:
 
 
 def is_without_effect(evidence: Evidence, rule: VerdictRule) -> bool:
-    """Whether every stratum is equivalent to zero and both sides of the pairs were seen."""
-    tested = set(evidence.strata)
-    both = tested & {"necessity", "release"} and tested & {"sufficiency", "inhibition"}
-    return bool(both) and all(e.zero.p_value <= rule.alpha for e in evidence.strata.values())
+    """Whether both natural sides are equivalent to zero, and no stratum says otherwise."""
+    sides = evidence.pooled_zero
+    return (
+        {"removing", "adding"} <= set(sides)
+        and all(zero.p_value <= rule.alpha for zero in sides.values())
+        and not any(_is_open(found, rule) for found in evidence.strata.values())
+    )
+
+
+def _is_open(found: StratumEffect, rule: VerdictRule) -> bool:
+    """Whether a stratum leaves room for an effect."""
+    if found.n < rule.min_items_for_zero:
+        return abs(found.effect.value) >= rule.margin
+    return found.zero.p_value > rule.alpha
 
 
 def _site_fault(evidence: Evidence, rule: VerdictRule) -> str:
@@ -270,7 +288,7 @@ def _inhibits(evidence: Evidence, rule: VerdictRule, shown: list[Stratum]) -> Ve
 
 
 def _without_effect(evidence: Evidence, rule: VerdictRule) -> Verdict:
-    p_zero = max(found.zero.p_value for found in evidence.strata.values())
+    p_zero = max(zero.p_value for zero in evidence.pooled_zero.values())
     fixed = f"no effect with the text held fixed (within +-{rule.margin}, TOST p {p_zero:.3f})"
     moved, zero = evidence.resampled, evidence.resampled_zero
     if moved is None or zero is None or math.isnan(moved.low):
@@ -313,7 +331,7 @@ def _why_undetermined(evidence: Evidence, rule: VerdictRule) -> str:
 
 def _open_questions(evidence: Evidence, rule: VerdictRule) -> Iterator[str]:
     for name, found in evidence.strata.items():
-        if found.zero.p_value <= rule.alpha:
+        if not _is_open(found, rule):
             continue
         needed = (
             f"; about {found.zero.n_needed} transcripts would show none"

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mechprobe.causal.statistics import Equivalence, Interval
-from mechprobe.causal.verdict import Evidence, Stratum, StratumEffect, VerdictRule, decide
+from mechprobe.causal.verdict import Evidence, Pool, Stratum, StratumEffect, VerdictRule, decide
 from mechprobe.errors import ConfigError
 
 RULE = VerdictRule()
@@ -41,10 +41,16 @@ def evidence(
         "inhibition": inhibition,
     }
     found = {name: effect(value) for name, value in values.items() if value is not None}
+    pooled: dict[Pool, Equivalence] = {}
+    if {"necessity", "release"} & set(found):
+        pooled["removing"] = effect(0.0).zero
+    if {"sufficiency", "inhibition"} & set(found):
+        pooled["adding"] = effect(0.0).zero
     base = Evidence(
         indicator="lie",
         direction="diff_of_means",
         strata=found,
+        pooled_zero=pooled,
         n_items={name: (30 if name in found else 2) for name in values},
         ceiling=1.0,
         ceiling_effects=dict.fromkeys(values, 1.0),
@@ -158,6 +164,22 @@ def test_no_effect_seen_on_one_side_only_is_no_equivalence():
     verdict = decide(evidence(sufficiency=None, inhibition=None), RULE)
     assert verdict.name == "undetermined"
     assert "too few runs" in verdict.reason
+
+
+def test_a_small_noisy_stratum_does_not_hide_that_its_side_shows_nothing():
+    noisy = replace(
+        effect(0.06, n=10), zero=Equivalence(p_value=0.2, low=-0.1, high=0.2, n_needed=90)
+    )
+    calm = evidence()
+    assert decide(replace(calm, strata={**calm.strata, "inhibition": noisy}), RULE).name == (
+        "readout_only"
+    )
+    large = {**calm.strata, "inhibition": replace(noisy, n=20)}
+    assert decide(replace(calm, strata=large), RULE).name == "undetermined"
+    shifted = {**calm.strata, "inhibition": replace(noisy, effect=effect(0.12).effect)}
+    verdict = decide(replace(calm, strata=shifted), RULE)
+    assert verdict.name == "undetermined"
+    assert "about 90 transcripts" in verdict.reason
 
 
 def test_a_rule_without_room_between_none_and_some_is_refused():
