@@ -17,14 +17,25 @@ from mechprobe.reports.tables import RunTables
 from mechprobe.reports.verdicts import VerdictView, verdict_views
 from mechprobe.reports.wording import VERDICT_WORDS, VerdictWord, interval, number
 
-UNIT_ORDER = ("hard_negative", "span", "sentence", "turn", "transcript", "mixed", "pair", "token")
-FURTHER_UNITS = ("turn", "transcript", "mixed")
-"""Units that get columns of their own on the first screen of a study without interventions."""
+UNIT_ORDER = (
+    "matched_pair",
+    "hard_negative",
+    "span",
+    "sentence",
+    "turn",
+    "transcript",
+    "mixed",
+    "token",
+)
+FURTHER_UNITS = ("hard_negative", "turn", "transcript", "mixed")
+"""Units that get columns of their own on the first screen of a study without interventions, else a sentence."""
 DENSE = ("dense_logistic", "dense_diff_of_means", "diff_of_means")
 SPARSE = ("sae_k_sparse", "sae_best_feature", "sae_single")
-WORDS = ("tfidf", "bag_of_words")
+WORDS = ("tfidf_bigrams", "tfidf", "bag_of_words")
+"""The stronger text baseline first."""
 LENGTH = ("length",)
 HARD_NEGATIVE = "hard_negative"
+MATCHED_PAIR = "matched_pair"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,16 +116,19 @@ class Overview:
     n_right: int | None
     n_judged: int
 
-    def median_of(self, scorer: str) -> float | None:
-        """Median AUROC over the indicators of "dense", "sparse", "words" or "length"."""
-        found = [getattr(row.scores, scorer) for row in self.rows]
-        known = [estimate.value for estimate in found if estimate and estimate.is_known]
+    def median_of(self, scorer: str, unit: str = "") -> float | None:
+        """Median AUROC over the indicators of "dense", "sparse", "words" or "length"; by default at the first unit."""
+        known = self._known(scorer, unit or self.unit)
         return median(known) if known else None
 
-    def lowest_of(self, scorer: str) -> float | None:
+    def lowest_of(self, scorer: str, unit: str = "") -> float | None:
         """Lowest AUROC over the indicators."""
-        found = [getattr(row.scores, scorer) for row in self.rows]
-        return min((item.value for item in found if item and item.is_known), default=None)
+        return min(self._known(scorer, unit or self.unit), default=None)
+
+    def _known(self, scorer: str, unit: str) -> list[float]:
+        scored = [found for row in self.rows for found in (row.scores, *row.further)]
+        estimates = [getattr(found, scorer) for found in scored if found.unit == unit]
+        return [estimate.value for estimate in estimates if estimate and estimate.is_known]
 
     @property
     def chance(self) -> float | None:
@@ -151,7 +165,7 @@ def overview(tables: RunTables, names: Sequence[IndicatorName]) -> Overview:
         rows=rows,
         unit=units[0],
         further_units=() if tables.causal else _further(units),
-        has_look_alikes=units[0] == HARD_NEGATIVE
+        has_look_alikes=units[0] in (HARD_NEGATIVE, MATCHED_PAIR)
         or tables.negative_kinds.get(units[0]) == frozenset({HARD_NEGATIVE}),
         n_tested=sum(bool(row.scores.dense and row.scores.dense.is_known) for row in rows),
         n_detected=sum(row.scores.is_detected for row in rows),
