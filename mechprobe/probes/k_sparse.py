@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mechprobe.errors import ConfigError
+from mechprobe.probes.lbfgs import Columns, Design, minimise
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import Columns, Design, minimise
 from mechprobe.probes.matrix import size_of, take_columns
 from mechprobe.probes.moments import class_separation
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
