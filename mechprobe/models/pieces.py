@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mechprobe.models.messages import call_starts
@@ -32,7 +32,7 @@ class Piece:
 
 
 def pieces_of(whole: Piece, rendered: str, text: str) -> list[Piece]:
-    """Cut a piece so that each part has one meaning: one for each character where JSON escapes them anew.
+    """Cut a piece so that each part has one meaning: runs that are equal, and characters that JSON escapes anew.
 
     A text that is rewritten in any other way has no pieces; in a tool call it stays one.
     """
@@ -42,18 +42,28 @@ def pieces_of(whole: Piece, rendered: str, text: str) -> list[Piece]:
     for is_escaped in (False, True):
         read = _units(rendered, is_escaped=is_escaped)
         if [unit[0] for unit in written] == [unit[0] for unit in read]:
-            return [
-                replace(
-                    whole,
-                    start=whole.start + here[1],
-                    end=whole.start + here[2],
-                    text_start=whole.text_start + there[1],
-                    text_end=whole.text_start + there[2],
-                    is_block=True,
-                )
-                for here, there in zip(read, written, strict=True)
-            ]
+            return list(_runs(whole, read, written))
     return [replace(whole, is_block=True)] if whole.section == "tool_call" else []
+
+
+def _runs(
+    whole: Piece, read: Sequence[tuple[str, int, int]], written: Sequence[tuple[str, int, int]]
+) -> Iterator[Piece]:
+    pairs = list(zip(read, written, strict=True))
+    is_plain = [here[2] - here[1] == there[2] - there[1] == 1 for here, there in pairs]
+    first = 0
+    for i in range(len(pairs)):
+        if is_plain[i] and i + 1 < len(pairs) and is_plain[i + 1]:
+            continue
+        yield replace(
+            whole,
+            start=whole.start + pairs[first][0][1],
+            end=whole.start + pairs[i][0][2],
+            text_start=whole.text_start + pairs[first][1][1],
+            text_end=whole.text_start + pairs[i][1][2],
+            is_block=not is_plain[i],
+        )
+        first = i + 1
 
 
 def join_tool_calls(text: str, messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Piece]:

@@ -133,10 +133,14 @@ class Subject:
         """Numbers that a hook point writes for each token."""
         return self.hooks.widths[self.resolve(hook_name)]
 
-    def render(self, transcript: Transcript) -> Rendering:
-        """The transcript as this model reads it."""
+    def render(self, transcript: Transcript, *, max_tokens: int | None = None) -> Rendering:
+        """The transcript as this model reads it; `max_tokens` keeps only its start."""
         return render(
-            transcript, self.tokenizer, chat_template=self.chat_template, window=self.window
+            transcript,
+            self.tokenizer,
+            chat_template=self.chat_template,
+            window=self.window,
+            max_tokens=max_tokens,
         )
 
     def run(
@@ -307,7 +311,7 @@ class Subject:
 
     @contextmanager
     def _at(self, positions: Int[Tensor, "case pos"]) -> Generator[None, None, None]:
-        self._where = EditContext(positions=positions)
+        self._where = EditContext(positions=positions.to(self.device))
         try:
             yield
         finally:

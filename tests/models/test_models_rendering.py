@@ -1,5 +1,7 @@
 """Every token knows where it stands in the conversation, whatever the chat template does to it."""
 
+import json
+import re
 from itertools import groupby
 
 import numpy as np
@@ -378,3 +380,35 @@ def test_bounds_of_every_token_are_the_text_that_it_renders(name: str, words):
                 assert (index, section) not in covered
             else:
                 assert set(core) <= covered.get((index, section), set())
+
+
+ARGUMENTS = st.dictionaries(
+    WORDS, WORDS | st.integers(-5, 5) | st.booleans() | st.lists(WORDS, max_size=2), max_size=3
+)
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "deepseek", "glm4", "llama3"])
+@settings(max_examples=40, deadline=None)
+@given(arguments=ARGUMENTS, ensure_ascii=st.booleans(), indent=st.none() | st.just(1))
+def test_strings_of_tool_calls_are_found_however_they_are_written(
+    name: str, arguments, ensure_ascii: bool, indent: int | None
+):
+    raw = json.dumps(arguments, ensure_ascii=ensure_ascii, indent=indent)
+    call = ToolCall(name="send", arguments=raw)
+    talk = transcript(
+        Message(role="user", content="go"),
+        Message(role="assistant", content="now", tool_calls=(call, call)),
+    )
+    rendering = rendered(talk, name)
+    whole = talk.messages[1].text("tool_call")
+    for leaf in re.finditer(r'"((?:[^"\\]|\\.)*)"', whole):
+        value = json.loads(leaf[0])
+        if not leaf[1].strip():
+            continue
+        span = Span(
+            indicator="x", message=1, section="tool_call", start=leaf.start(1), end=leaf.end(1)
+        )
+        found = TOKENIZER.decode(rendering.token_ids[rendering.tokens_of(span)])
+        shapes = value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+        assert any(shape.strip() in found for shape in shapes)
+        assert len(found) <= len(json.dumps(value)) + 8
