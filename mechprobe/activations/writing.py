@@ -160,11 +160,18 @@ def _refuse_other_settings(folder: Path, found: dict[str, Any], wanted: dict[str
     ]
     names = sorted({*found["config"], *wanted["config"]})
     pairs += [(name, found["config"].get(name), wanted["config"].get(name)) for name in names]
-    differing = "; ".join(f"{name} is {a!r}, wanted {b!r}" for name, a, b in pairs if a != b)
+    differing = "; ".join(
+        f"{name} is {_short(a)}, wanted {_short(b)}" for name, a, b in pairs if a != b
+    )
     raise StoreError(
         f"{folder} holds a store of other settings ({differing}); capture into a new folder, or delete "
         "this one."
     )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
 def _parquet_chunks(tokens: pd.DataFrame) -> Iterator[Chunk]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mechprobe.activations.store import ActivationStore, Rows
 from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.records import digest_json, is_current, make_record, write_record
+from mechprobe.saes.batch_topk import BatchTopK
 from mechprobe.saes.checkpoints import CONFIG_NAME, save_sae
 from mechprobe.saes.lens import Sae, import_sae_lens
 
@@ -159,9 +160,11 @@ def _untrained(sae_lens: Any, config: SaeConfig, store: ActivationStore, hook_na
     if config.architecture == "batchtopk":
         # The threshold is a running mean from zero; its default rate is for runs of many thousand steps.
         rate = min(1.0, max(0.01, 10 / config.n_steps))
-        return sae_lens.BatchTopKTrainingSAE(
+        sae = sae_lens.BatchTopKTrainingSAE(
             sae_lens.BatchTopKTrainingSAEConfig(k=config.k, topk_threshold_lr=rate, **shared)
         )
+        sae.activation_fn = BatchTopK(config.k)
+        return sae
     return sae_lens.JumpReLUTrainingSAE(
         sae_lens.JumpReLUTrainingSAEConfig(
             jumprelu_sparsity_loss_mode="quadratic",
