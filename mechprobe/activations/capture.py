@@ -50,7 +50,7 @@ def capture(
     *,
     select: TokenSelection | None = None,
     dtype: str = "bfloat16",
-    batch_tokens: int = 8192,
+    batch_tokens: int = 2048,
     shard_tokens: int = 65536,
     limit: int | None = None,
 ) -> ActivationStore:
@@ -59,7 +59,7 @@ def capture(
     Args:
         select: which tokens to store; by default what the assistant reasons, answers and calls.
         dtype: "bfloat16", "float32" or "float16".
-        batch_tokens: padded tokens in a forward pass.
+        batch_tokens: padded tokens in a forward pass; 2048 suits the caches of a CPU, a GPU likes more.
         shard_tokens: stored tokens from which on a shard is full.
         limit: only the first transcripts.
 
