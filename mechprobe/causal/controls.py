@@ -47,6 +47,20 @@ def shuffled_label_directions(
     return torch.where(is_noise, 0.0, stacked / length.clamp(min=1e-12))
 
 
+def without(
+    directions: Float[Tensor, "draw d"], direction: Float[Tensor, "d"]
+) -> Float[Tensor, "draw d"]:
+    """Take a unit direction out of others and give them unit length again.
+
+    A control that overlaps with the real direction is no null: what it does, the real direction does through it.
+    What remains zero is left zero.
+    """
+    overlap = einsum(directions, direction, "draw d, d -> draw")
+    rest = directions - overlap[:, None] * direction
+    length = rest.norm(dim=-1, keepdim=True)
+    return torch.where(length > 1e-4, rest / length.clamp(min=1e-12), 0.0)
+
+
 def _random_halves(
     acts: Float[Tensor, "row d"], generator: torch.Generator
 ) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:

@@ -125,6 +125,27 @@ def direction_along(
     return Direction(indicator=indicator, name=name, vector=unit, gap=gap)
 
 
+def probe_pattern(
+    spans: SpanActs, *, indicator: str, name: str, weight: Float[Tensor, "d"]
+) -> Direction:
+    """The direction in which activations move when a linear probe's score moves: covariance times weight.
+
+    A probe's weight is a filter: it also cancels what disturbs the reading, and so points away from what the model
+    writes. Interchange along the weight itself hardly moves the thought; along the pattern it does (Haufe et al.,
+    NeuroImage 87, 2014, eq. 6). The weight is that of raw activations: divide by the standardiser's scale first.
+
+    Raises:
+        ShapeError, DataError: see `direction_along`.
+    """
+    acts, _is_present = spans.of(indicator)
+    if len(weight) != acts.shape[-1]:
+        return direction_along(spans, indicator=indicator, name=name, vector=weight)
+    centred = acts - acts.mean(0)
+    scores = einsum(centred, weight.float(), "span d, d -> span")
+    pattern = einsum(centred, scores, "span d, span -> d")
+    return direction_along(spans, indicator=indicator, name=name, vector=pattern)
+
+
 def _check_both(indicator: str, is_present: Bool[Tensor, "span_of"]) -> None:
     n_present = int(is_present.sum())
     n_absent = len(is_present) - n_present

@@ -1,5 +1,6 @@
 """Verdicts for a family of directions: evidence together, decision one by one, regeneration only where needed."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,8 @@ def judge(
     """Judge the directions of one name, one for each indicator that has it.
 
     Args:
-        resample_indicator: regenerates an indicator's texts; asked only where the text as it stands shows no effect.
+        resample_indicator: regenerates an indicator's texts; asked only where neither the direction nor the
+            thought's text has an effect while the later text stands.
     """
     family = [
         direction_readings(one, direction)
@@ -50,7 +52,8 @@ def judge(
     ]
     judgements: list[Judgement] = []
     for evidence in family_evidence(family, rule, effort):
-        if is_without_effect(evidence, rule):
+        acts_directly = math.isfinite(evidence.ceiling)
+        if is_without_effect(evidence, rule) and not acts_directly:
             evidence = _with_resampling(
                 evidence, resample_indicator(evidence.indicator), rule, effort
             )

@@ -17,6 +17,7 @@ from mechprobe.causal.controls import (
     covariance_matched_directions,
     random_directions,
     shuffled_label_directions,
+    without,
 )
 from mechprobe.causal.directions import Direction, SpanActs, fit_directions, span_acts
 from mechprobe.causal.evidence import Effort
@@ -248,18 +249,22 @@ def _controls(
     config: CausalConfig,
 ) -> list[Control]:
     acts, is_present = spans.of(indicator)
+    own = directions[indicator][0].vector
     width, seed = acts.shape[-1], config.seed + 101 * (1 + list(directions).index(indicator))
     controls = [
         Control(name="random", vectors=random_directions(config.n_random, width, seed=seed)),
         Control(
             name="random_covariance",
-            vectors=covariance_matched_directions(
-                spans.acts, config.n_covariance_matched, seed=seed
+            vectors=without(
+                covariance_matched_directions(spans.acts, config.n_covariance_matched, seed=seed),
+                own,
             ),
         ),
         Control(
             name="shuffled",
-            vectors=shuffled_label_directions(acts, is_present, config.n_shuffled, seed=seed),
+            vectors=without(
+                shuffled_label_directions(acts, is_present, config.n_shuffled, seed=seed), own
+            ),
         ),
     ]
     if config.with_other_indicators:

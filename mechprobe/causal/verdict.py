@@ -290,6 +290,13 @@ def _inhibits(evidence: Evidence, rule: VerdictRule, shown: list[Stratum]) -> Ve
 def _without_effect(evidence: Evidence, rule: VerdictRule) -> Verdict:
     p_zero = max(zero.p_value for zero in evidence.pooled_zero.values())
     fixed = f"no effect with the text held fixed (within +-{rule.margin}, TOST p {p_zero:.3f})"
+    if math.isfinite(evidence.ceiling):
+        return _read_out(
+            evidence,
+            rule,
+            p_zero,
+            f"{fixed}, although flipping the thought in the text has one: the cause lies along other directions",
+        )
     moved, zero = evidence.resampled, evidence.resampled_zero
     if moved is None or zero is None or math.isnan(moved.low):
         return _nothing(
@@ -303,25 +310,29 @@ def _without_effect(evidence: Evidence, rule: VerdictRule) -> Verdict:
             reason=f"{fixed}; with the later text written anew the rate changes by {moved.value:+.2f} "
             f"[{moved.low:.2f}, {moved.high:.2f}]",
         )
-    inside = -rule.resampled_margin < zero.low and zero.high < rule.resampled_margin
-    if not inside:
+    if not (-rule.resampled_margin < zero.low and zero.high < rule.resampled_margin):
         return _nothing(
             "undetermined",
             f"{fixed}; the effect through later text ({moved.value:+.2f}) is too uncertain: 90 % interval "
             f"[{zero.low:.2f}, {zero.high:.2f}] must lie within +-{rule.resampled_margin}"
             + (f"; about {zero.n_needed} transcripts are needed" if zero.n_needed else ""),
         )
+    return _read_out(evidence, rule, p_zero, f"{fixed} or through later text ({moved.value:+.2f})")
+
+
+def _read_out(evidence: Evidence, rule: VerdictRule, p_zero: float, finding: str) -> Verdict:
+    """A read-out needs its positive control: the direction must carry the thought somewhere."""
     if not evidence.audit_effect >= rule.min_audit_effect or not evidence.auroc >= rule.min_auroc:
         return _nothing(
             "undetermined",
-            f"{fixed}, but the positive control fails: audit effect {evidence.audit_effect:.2f} (wanted "
+            f"{finding}, but the positive control fails: audit effect {evidence.audit_effect:.2f} (wanted "
             f"{rule.min_audit_effect}), AUROC {evidence.auroc:.2f} (wanted {rule.min_auroc})",
         )
     return Verdict(
         name="readout_only",
         p_value=p_zero,
-        reason=f"{fixed} or through later text ({moved.value:+.2f}), although the edit moves the audit "
-        f"answer by {evidence.audit_effect:.2f} and AUROC is {evidence.auroc:.2f}",
+        reason=f"{finding}; yet the edit moves the audit answer by {evidence.audit_effect:.2f} and AUROC is "
+        f"{evidence.auroc:.2f}",
     )
 
 

@@ -4,6 +4,7 @@ from mechprobe.causal.controls import (
     covariance_matched_directions,
     random_directions,
     shuffled_label_directions,
+    without,
 )
 
 
@@ -30,6 +31,12 @@ def test_shuffled_labels_do_not_find_the_true_direction_even_where_all_variance_
     assert torch.allclose(drawn.norm(dim=-1), torch.ones(20))
     assert drawn[:, 0].abs().mean() < 0.7
     assert shuffled_label_directions(acts, is_present, 0, seed=0).shape == (0, 8)
+
+
+def test_a_control_loses_its_overlap_with_the_real_direction():
+    real = torch.tensor([1.0, 0.0, 0.0])
+    drawn = without(torch.tensor([[0.6, 0.8, 0.0], [1.0, 0.0, 0.0]]), real)
+    assert torch.allclose(drawn, torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), atol=1e-6)
 
 
 def test_classes_without_spread_give_no_shuffled_direction():

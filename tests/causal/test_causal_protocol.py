@@ -12,6 +12,7 @@ from mechprobe.causal.directions import (
     SpanActs,
     direction_along,
     fit_directions,
+    probe_pattern,
     span_acts,
 )
 from mechprobe.causal.protocol import CausalResult, KnownTruth, run_causal
@@ -155,6 +156,22 @@ def test_directions_need_both_kinds_of_span_and_the_right_width(planted):
         fit_directions(spans, ["nothing"])
     with pytest.raises(ShapeError, match="3 numbers"):
         direction_along(spans, indicator="lie", name="bad", vector=torch.ones(3))
+
+
+def test_a_probe_is_judged_along_its_pattern_not_its_weight():
+    generator = torch.Generator().manual_seed(0)
+    is_present = torch.arange(400) % 2 == 0
+    noise = torch.randn(400, generator=generator)
+    acts = torch.stack([is_present * 2.0 + 3 * noise, 3 * noise], 1)
+    acts += 0.1 * torch.randn(400, 2, generator=generator)
+    spans = SpanActs(site=SITE, acts=acts, indicator=("lie",) * 400, is_present=is_present)
+    weight = torch.tensor([1.0, -1.0])
+    along = direction_along(spans, indicator="lie", name="weight", vector=weight)
+    pattern = probe_pattern(spans, indicator="lie", name="pattern", weight=weight)
+    assert along.vector[1] == pytest.approx(-(0.5**0.5))
+    assert pattern.vector[0] > 0.97
+    with pytest.raises(ShapeError):
+        probe_pattern(spans, indicator="lie", name="bad", weight=torch.ones(3))
 
 
 def test_a_sweep_without_any_effect_of_the_text_chooses_nothing(result):

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,8 @@ from mechprobe.causal.verdict import Evidence, Pool, Stratum, StratumEffect, Ver
 from mechprobe.errors import ConfigError
 
 RULE = VerdictRule()
+SILENT: dict[str, Any] = {"ceiling": math.nan}
+"""Flipping the thought in the text changes nothing while the later text stands."""
 
 
 def effect(value: float, *, flips: float = 0.9, n: int = 30, p: float = 0.001) -> StratumEffect:
@@ -76,9 +79,10 @@ def evidence(
         (evidence(None, 0.8), "sufficient_only"),
         (evidence(inhibition=0.9), "inhibitor"),
         (evidence(necessity=None, release=0.5, inhibition=None, sufficiency=-0.6), "inhibitor"),
-        (evidence(), "readout_only"),
-        (evidence(resampled=Interval(value=0.4, low=0.2, high=0.6)), "text_mediated"),
-        (evidence(resampled=Interval(value=-0.4, low=-0.6, high=-0.2)), "text_mediated"),
+        (evidence(ceiling=math.nan), "readout_only"),
+        (evidence(**SILENT, resampled=Interval(value=0.4, low=0.2, high=0.6)), "text_mediated"),
+        (evidence(**SILENT, resampled=Interval(value=-0.4, low=-0.6, high=-0.2)), "text_mediated"),
+        (evidence(ceiling=0.9, resampled=None), "readout_only"),
         (evidence(necessity=0.17), "undetermined"),
     ],
 )
@@ -155,9 +159,16 @@ def test_too_few_transcripts_say_how_many_are_needed():
     ],
 )
 def test_no_effect_alone_does_not_make_a_read_out(change: dict[str, object], words: str):
-    verdict = decide(evidence(**change), RULE)
+    verdict = decide(evidence(**SILENT, **change), RULE)
     assert verdict.name == "undetermined"
     assert words in verdict.reason
+
+
+def test_a_direction_beside_the_cause_is_no_text_mediation():
+    moved = Interval(value=0.5, low=0.4, high=0.6)
+    verdict = decide(evidence(ceiling=0.9, resampled=moved, audit_effect=0.0), RULE)
+    assert verdict.name == "undetermined"
+    assert "other directions" in verdict.reason
 
 
 def test_no_effect_seen_on_one_side_only_is_no_equivalence():
