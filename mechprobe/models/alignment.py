@@ -58,18 +58,13 @@ def align(transcript: Transcript, form: TemplateForm, render: Render) -> Alignme
             f"the chat template changes its output with the texts of transcript {transcript.id!r} in more than their "
             'place, so tokens cannot be traced to them; set chat_template="plain" or a template file of your own.'
         )
-    pieces: list[Piece] = []
-    for slot in _with_spaces(messages, form, render, text, placed):
-        whole = Piece(
-            start=slot.start,
-            end=slot.end,
-            message=slot.message,
-            section=slot.section,
-            text_start=slot.text_start,
-            text_end=slot.text_start + len(slot.text),
-        )
-        pieces += pieces_of(whole, text[slot.start : slot.end], slot.text)
-    pieces = join_tool_calls(text, messages, pieces)
+    slots = _with_spaces(messages, form, render, text, placed)
+    found = [
+        piece
+        for slot in slots
+        for piece in pieces_of(slot.piece(), text[slot.start : slot.end], slot.text)
+    ]
+    pieces = join_tool_calls(text, messages, found)
     return Alignment(text=text, pieces=tuple(pieces), dropped=tuple(_dropped(messages, pieces)))
 
 
@@ -94,6 +89,17 @@ class _Slot:
     @property
     def trail(self) -> str:
         return self.text[len(self.text.rstrip()) :]
+
+    def piece(self) -> Piece:
+        """Where the slot stands."""
+        return Piece(
+            start=self.start,
+            end=self.end,
+            message=self.message,
+            section=self.section,
+            text_start=self.text_start,
+            text_end=self.text_start + len(self.text),
+        )
 
 
 class _Marks:

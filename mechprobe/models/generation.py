@@ -1,6 +1,7 @@
-"""Draw tokens so that a prompt's text depends on its own seed only, not on its neighbours in the batch."""
+"""Write text so that a prompt's continuation depends on its own seed only, not on its neighbours in the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +9,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.errors import ConfigError, ShapeError
+from mechprobe.models.batches import TokenBatch
+
+Step = Callable[[TokenBatch, Any], tuple[Float[Tensor, "case vocab"], Any]]
+"""Left-padded batch and cache (None at first) -> logits of the next token, and the cache."""
+
+
+def continue_batch(
+    step: Step,
+    batch: TokenBatch,
+    draws: Float[np.ndarray, "case step"],
+    *,
+    temperature: float,
+    stops: Sequence[int],
+) -> list[list[int]]:
+    """New tokens of each case, up to and including its first stop token."""
+    written: list[Int[Tensor, "case"]] = []
+    is_done = torch.zeros(len(batch.token_ids), dtype=torch.bool)
+    cache: Any = None
+    for n_step in range(draws.shape[1]):
+        logits, cache = step(batch, cache)
+        new = choose_tokens(logits, temperature, draws[:, n_step]).cpu()
+        written.append(new)
+        is_done |= torch.isin(new, torch.tensor(list(stops), dtype=torch.long))
+        if bool(is_done.all()):
+            break
+        batch = TokenBatch(
+            token_ids=torch.cat([batch.token_ids, new[:, None]], 1),
+            mask=torch.cat([batch.mask, torch.ones(len(new), 1, dtype=torch.bool)], 1),
+        )
+    rows = torch.stack(written, 1).tolist() if written else [[] for _ in is_done]
+    return [_cut(row, stops) for row in rows]
 
 
 def uniform_draws(
@@ -47,3 +79,8 @@ def choose_tokens(
     cumulative = probabilities.cumsum(-1)
     wanted = torch.as_tensor(draws, device=logits.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, wanted, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _cut(tokens: list[int], stops: Sequence[int]) -> list[int]:
+    ends = [index for index, token in enumerate(tokens) if token in stops]
+    return tokens[: ends[0] + 1] if ends else tokens

@@ -13,9 +13,15 @@ from torch import Tensor
 
 from mechprobe.errors import HookError, ModelError, ShapeError
 from mechprobe.models.batches import TokenBatch
-from mechprobe.models.generation import choose_tokens, uniform_draws
+from mechprobe.models.generation import continue_batch, uniform_draws
 from mechprobe.models.hook_names import HookTable, read_hook_points
-from mechprobe.models.hooks import Edit, EditContext, apply_edit, check_fired
+from mechprobe.models.hooks import (
+    AllCapturedError,
+    Edit,
+    EditContext,
+    applied_edits,
+    captured_acts,
+)
 from mechprobe.models.loading import digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
 from mechprobe.models.rendering import Rendering, render
@@ -183,8 +189,9 @@ class Subject:
         found: dict[str, Tensor] = {}
         if not wanted:
             raise HookError("no hook point was named to capture from; name at least one.")
-        catching = self._catching(set(wanted.values()), found)
-        with self.editing(edits), catching, torch.no_grad(), suppress(_AllCapturedError):
+        points = {canonical: self.hooks.points[canonical] for canonical in wanted.values()}
+        catching = captured_acts(points, found)
+        with self.editing(edits), catching, torch.no_grad(), suppress(AllCapturedError):
             self._forward(batch)
         return {name: found[canonical] for name, canonical in wanted.items()}
 
@@ -214,21 +221,10 @@ class Subject:
         batch = TokenBatch.of(prompts, self.pad_id, side="left")
         self._need_room(batch.token_ids.shape[1] + max_new_tokens)
         draws = uniform_draws(seed, len(prompts), max_new_tokens)
-        stops = torch.tensor(list(stop_token_ids), dtype=torch.long)
-        written: list[Int[Tensor, "case"]] = []
-        is_done = torch.zeros(len(prompts), dtype=torch.bool)
         with self.editing(edits), torch.no_grad():
-            cache: Any = None
-            for step in range(max_new_tokens):
-                logits, cache = self._step(batch, cache)
-                new = choose_tokens(logits, temperature, draws[:, step]).cpu()
-                written.append(new)
-                is_done |= torch.isin(new, stops)
-                if bool(is_done.all()):
-                    break
-                batch = _appended(batch, new)
-        columns = torch.stack(written, 1).tolist() if written else [[] for _ in prompts]
-        return [_cut(row, stop_token_ids) for row in columns]
+            return continue_batch(
+                self._step, batch, draws, temperature=temperature, stops=stop_token_ids
+            )
 
     @contextmanager
     def editing(self, edits: Sequence[Edit]) -> Generator[list[int], None, None]:
@@ -238,46 +234,15 @@ class Subject:
             HookError: a hook point does not exist, or an edit never fired.
         """
         points = [self.hooks.points[self.resolve(edit.hook_name)] for edit in edits]
-        counts = [0] * len(edits)
-        handles: list[Any] = []
-        try:
-            for index, (point, edit) in enumerate(zip(points, edits, strict=True)):
-                handles.append(point.register_forward_hook(self._edit_hook(edit, counts, index)))
+        with applied_edits(points, edits, self._context) as counts:
             yield counts
-        finally:
-            for handle in handles:
-                handle.remove()
-        check_fired(list(edits), counts)
 
-    def _edit_hook(self, edit: Edit, counts: list[int], index: int) -> Any:
-        def change(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
-            if self._where is None:
-                raise ModelError(
-                    "the model was called past its Subject; use run, capture or generate while editing."
-                )
-            flat = out.reshape(*out.shape[:2], -1)
-            edited, fired = apply_edit(edit, flat, self._where)
-            counts[index] += fired
-            return edited.reshape(out.shape)
-
-        return change
-
-    @contextmanager
-    def _catching(self, names: set[str], found: dict[str, Tensor]) -> Generator[None, None, None]:
-        def catch(name: str) -> Any:
-            def look(_module: Any, _inputs: Any, out: Tensor) -> None:
-                found[name] = out.detach().reshape(*out.shape[:2], -1).clone()
-                if len(found) == len(names):
-                    raise _AllCapturedError
-
-            return look
-
-        handles = [self.hooks.points[name].register_forward_hook(catch(name)) for name in names]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _context(self) -> EditContext:
+        if self._where is None:
+            raise ModelError(
+                "the model was called past its Subject; use run, capture or generate while editing."
+            )
+        return self._where
 
     def _forward(self, batch: TokenBatch, *, keep: Int[Tensor, "kept"] | None = None) -> Tensor:
         self._need_room(batch.token_ids.shape[1])
@@ -335,23 +300,6 @@ class Subject:
                 f"a sequence of {n_tokens} tokens is longer than the {limit} that {self.name} reads; set window "
                 "(tokens read at once) or max_tokens."
             )
-
-
-class _AllCapturedError(Exception):
-    """Nothing is left to capture; the rest of the pass is not needed."""
-
-
-def _appended(batch: TokenBatch, new: Int[Tensor, "case"]) -> TokenBatch:
-    more = torch.ones(len(new), 1, dtype=torch.bool)
-    return TokenBatch(
-        token_ids=torch.cat([batch.token_ids, new[:, None]], 1),
-        mask=torch.cat([batch.mask, more], 1),
-    )
-
-
-def _cut(tokens: list[int], stops: Sequence[int]) -> list[int]:
-    ends = [index for index, token in enumerate(tokens) if token in stops]
-    return tokens[: ends[0] + 1] if ends else tokens
 
 
 def _max_positions(bridge: Any, tokenizer: Any, *, is_causal: bool) -> int | None:

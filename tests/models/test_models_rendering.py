@@ -351,7 +351,7 @@ def talk_of(system: str | None, turns: list[tuple[str, str, str]]) -> Transcript
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(words=TALKS)
 def test_bounds_of_every_token_are_the_text_that_it_renders(name: str, words):
     talk = talk_of(*words)
@@ -388,7 +388,7 @@ ARGUMENTS = st.dictionaries(
 
 
 @pytest.mark.parametrize("name", ["chatml", "qwen3", "deepseek", "glm4", "llama3"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(arguments=ARGUMENTS, ensure_ascii=st.booleans(), indent=st.none() | st.just(1))
 def test_strings_of_tool_calls_are_found_however_they_are_written(
     name: str, arguments, ensure_ascii: bool, indent: int | None
