@@ -93,7 +93,7 @@ def _sweep(run: Run) -> Mapping[str, Any]:
         batch_tokens=config.batch_tokens,
         seed=config.seed,
     )
-    site = best_site(table)
+    site = best_site(table, config.behavior_outcome)
     table.to_parquet(run.folder / "sites.parquet")
     atomic_write_text(run.folder / "sites" / SITE_FILE, json.dumps(asdict(site)) + "\n")
     run.say(f"the thoughts act at {site}")
