@@ -39,7 +39,7 @@ class CaptureSettings:
     """Which tokens are kept."""
     dtype: Literal["bfloat16", "float32", "float16"] = "float32"
     """Type on disk."""
-    batch_tokens: int = 8192
+    batch_tokens: int = 2048
     """Padded tokens of a forward pass."""
     limit: int | None = None
     """Only the first transcripts."""

@@ -28,6 +28,7 @@ def capture_stage(run: Run, transcripts_digest: str) -> Stage:
         config=run.settings("capture", "loading"),
         inputs={"transcripts": transcripts_digest, "model": run.model_digest},
         run=lambda: _capture(run),
+        partial=(run.folder / "store", run.folder / "pairs" / "store"),
     )
 
 
@@ -40,6 +41,7 @@ def sae_stage(run: Run, capture_digest: str) -> Stage:
         inputs={"activations": capture_digest},
         run=lambda: _describe(run),
         outputs=(run.folder / "sae_quality.parquet",),
+        partial=(run.folder / "saes" / run.feature_hook, run.folder / "features"),
         seed=run.config.sae.seed,
     )
 

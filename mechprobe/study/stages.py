@@ -5,6 +5,7 @@ still what the record says. So a study that was killed goes on where it stopped,
 stages that it reaches.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from mechprobe.records import (
     RECORD_NAME,
+    atomic_write_text,
     digest_file,
     digest_json,
     is_current,
@@ -21,6 +23,7 @@ from mechprobe.records import (
 )
 
 OUTPUTS = "outputs"
+BEGUN_NAME = "begun.txt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,9 @@ class Stage:
     """Does the work and returns the figures worth a line in the record."""
     outputs: tuple[Path, ...] = ()
     """Files that the stage writes."""
+    partial: tuple[Path, ...] = ()
+    """Folders that the stage fills bit by bit: it goes on with them after a kill, and clears them when the
+    configuration or an input is another than when they were begun."""
     seed: int | None = None
 
 
@@ -48,6 +54,7 @@ def ensure_stage(stage: Stage, say: Callable[[str], None]) -> str:
     else:
         say(f"{stage.name}: running")
         (stage.folder / RECORD_NAME).unlink(missing_ok=True)
+        _begin(stage)
         metrics = dict(stage.run())
         metrics[OUTPUTS] = {path.name: digest_file(path) for path in stage.outputs}
         record = make_record(
@@ -61,6 +68,16 @@ def stage_digest(folder: Path) -> str:
     """What a stage made, in one digest: of its outputs if it names some, else of its configuration and inputs."""
     record = read_record(folder)
     return digest_json([record.stage, record.config, record.inputs, record.metrics.get(OUTPUTS)])
+
+
+def _begin(stage: Stage) -> None:
+    """Keep partial results of this very configuration and these inputs; clear those of any other."""
+    path = stage.folder / BEGUN_NAME
+    wanted = digest_json([stage.config, stage.inputs])
+    if not path.is_file() or path.read_text() != wanted:
+        for folder in stage.partial:
+            shutil.rmtree(folder, ignore_errors=True)
+        atomic_write_text(path, wanted)
 
 
 def _is_intact(stage: Stage) -> bool:
