@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
-from mechprobe.causal.measuring import Audit, IndicatorReadings
+from mechprobe.causal.readings import Audit, IndicatorReadings
 from mechprobe.causal.resampling import Resampled
 from mechprobe.causal.statistics import cluster_bootstrap, dose_trend, equivalence
 from mechprobe.causal.verdict import (

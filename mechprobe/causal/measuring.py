@@ -1,6 +1,6 @@
 """Run every condition of one indicator: its directions, their controls, doses and the positive control."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from mechprobe.causal.effects import (
     patch_plan,
 )
 from mechprobe.causal.outcomes import Readings
+from mechprobe.causal.readings import Audit, Control, DoseSide, IndicatorReadings, MadeSides
 from mechprobe.causal.sites import Site, SiteActs, site_acts
 from mechprobe.causal.strata import Baseline, baseline
 from mechprobe.models.subject import Subject
@@ -54,79 +55,6 @@ class Runner:
             batch_tokens=self.batch_tokens,
             progress=self.progress,
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Control:
-    """Directions that go through the same interchange as the real ones."""
-
-    name: str
-    """"random", "random_covariance", "shuffled" or "other:<indicator>", one for each row."""
-    vectors: Float[Tensor, "draw d"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Audit:
-    """The positive control: does the edit move the answer to the question about this very thought?"""
-
-    unedited: Baseline
-    patched: Float[np.ndarray, "case"]
-    interchanged: Float[np.ndarray, "direction case"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class MadeSides:
-    """The other, made side of each pair, run the other way.
-
-    It is off the natural co-occurrence, so no verdict uses it; it fills the strata by partner, where natural
-    runs are rare by nature (a redundant cause without its partner, a conjunctive one beside it).
-    """
-
-    unedited: Baseline
-    interchanged: Readings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DoseSide:
-    """Outcomes under additive steering of the cases of one natural side.
-
-    Strengths below 0 are run where the indicator is held and above 0 where it is not: the other way round the edit
-    overshoots, and any overshoot breaks a thought, which is no dose response.
-    """
-
-    is_removing: bool
-    strengths: tuple[float, ...]
-    cases: tuple[int, ...]
-    """Which of the indicator's cases were steered."""
-    by_direction: Mapping[str, Readings]
-    """Direction name -> outcomes, one condition a strength."""
-    random: tuple[Readings, ...]
-    """The same along random directions, by the first direction's amounts."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class IndicatorReadings:
-    """Everything that was run for one indicator at one site."""
-
-    indicator: str
-    site: Site
-    cases: tuple[Case, ...]
-    directions: tuple[Direction, ...]
-    unedited: Baseline
-    patched: Readings
-    interchanged: Readings
-    """One condition a direction."""
-    mean_ablated: Readings
-    fragility: Readings
-    """A shove of the first direction's length along random directions."""
-    controls: Mapping[str, Readings]
-    dose: tuple[DoseSide, ...]
-    made: MadeSides
-    audit: Audit | None
-    auroc: Mapping[str, float]
-    """Direction -> AUROC of its coordinate on the matched pairs."""
-    moved: Mapping[str, float]
-    control_moved: Mapping[str, Float[np.ndarray, "draw"]]
 
 
 def measure_indicator(

@@ -22,14 +22,9 @@ from mechprobe.causal.controls import (
 from mechprobe.causal.directions import Direction, SpanActs, fit_directions, span_acts
 from mechprobe.causal.evidence import Effort
 from mechprobe.causal.judging import OTHER, Judgement, count_verdicts, judge
-from mechprobe.causal.measuring import (
-    Control,
-    IndicatorReadings,
-    Runner,
-    measure_indicator,
-    spread_over_sides,
-)
+from mechprobe.causal.measuring import Runner, measure_indicator, spread_over_sides
 from mechprobe.causal.neutral import neutral_text
+from mechprobe.causal.readings import Control, IndicatorReadings
 from mechprobe.causal.resampling import Resampled, resample
 from mechprobe.causal.selftest import control_verdicts, false_drivers
 from mechprobe.causal.site_map import best_site, site_sweep

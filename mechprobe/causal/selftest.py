@@ -10,7 +10,7 @@ import numpy as np
 
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.judging import others_of
-from mechprobe.causal.measuring import IndicatorReadings
+from mechprobe.causal.readings import IndicatorReadings
 from mechprobe.causal.verdict import VerdictName, VerdictRule, decide
 
 

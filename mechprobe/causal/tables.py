@@ -7,9 +7,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from mechprobe.causal.judging import Judgement
-from mechprobe.causal.measuring import DoseSide, IndicatorReadings
 from mechprobe.causal.neutral import NeutralText, neutral_kl
 from mechprobe.causal.outcomes import Readings
+from mechprobe.causal.readings import DoseSide, IndicatorReadings
 from mechprobe.causal.statistics import bootstrap_many
 from mechprobe.causal.strata import ADDING, REMOVING, Baseline, text_flip_effects
 from mechprobe.causal.verdict import STRATA, Stratum
