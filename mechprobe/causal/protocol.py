@@ -131,8 +131,8 @@ class _ChosenPairs:
 def _chosen_pairs(
     subject: Subject, pairs: Sequence[MatchedPair], config: CausalConfig, *, needs_select: bool
 ) -> _ChosenPairs:
-    select = _take(pairs, "select", config.n_select_pairs) if needs_select else []
-    test = _take(pairs, "test", config.n_test_pairs)
+    select = take_pairs(pairs, "select", config.n_select_pairs) if needs_select else []
+    test = take_pairs(pairs, "test", config.n_test_pairs)
     if not test or (needs_select and not select):
         lacking = "test" if not test else "select"
         raise DataError(
@@ -148,7 +148,7 @@ def _chosen_pairs(
     return _ChosenPairs(select=render_pairs(subject, select), test=render_pairs(subject, test))
 
 
-def _take(pairs: Sequence[MatchedPair], split: str, n: int) -> list[MatchedPair]:
+def take_pairs(pairs: Sequence[MatchedPair], split: str, n: int) -> list[MatchedPair]:
     """Up to `n` pairs of each indicator, of both natural sides as far as they last."""
     by_indicator: dict[str, list[MatchedPair]] = {}
     for pair in pairs:

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from mechprobe.causal.cases import render_pairs
-from mechprobe.causal.directions import Direction, SpanActs, direction_along
-from mechprobe.causal.protocol import KnownTruth, run_causal
+from mechprobe.causal.directions import Direction, SpanActs, direction_along, probe_pattern
+from mechprobe.causal.protocol import KnownTruth, run_causal, take_pairs
 from mechprobe.causal.site_map import best_site, site_sweep
 from mechprobe.causal.sites import Site
 from mechprobe.errors import DataError
@@ -22,7 +22,9 @@ from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
 SITE_FILE = "site.json"
-PROBE_DIRECTION = "dense_logistic"
+PROBE_SCORER = "dense_logistic"
+PROBE_DIRECTION = "dense_logistic_pattern"
+"""A probe's weight is a filter; what it detects lies along its pattern (Haufe et al. 2014)."""
 FEATURE_DIRECTION = "sae_best_feature"
 
 
@@ -81,7 +83,7 @@ def _sweep_settings(run: Run) -> Mapping[str, Any]:
 
 def _sweep(run: Run) -> Mapping[str, Any]:
     config = run.config.causal
-    select = [pair for pair in run.pairs if pair.split == "select"]
+    select = take_pairs(run.pairs, "select", config.n_select_pairs)
     if not select:
         raise DataError("no matched pair has split 'select'; the site is chosen on that split.")
     table = site_sweep(
@@ -123,16 +125,16 @@ def _judge(run: Run) -> Mapping[str, Any]:
 
 
 def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
-    """The dense probe's weight and the best SAE feature's decoder row, judged beside the difference of means."""
+    """The dense probe's pattern and the best SAE feature's decoder row, judged beside the difference of means."""
     bank = ProbeBank.load(run.folder / "probes")
     hook_name = spans.site.hook_name
-    probes = bank.find(PROBE_DIRECTION, hook_name)
+    probes = bank.find(PROBE_SCORER, hook_name)
     found = [
-        direction_along(
+        probe_pattern(
             spans,
             indicator=name,
             name=PROBE_DIRECTION,
-            vector=torch.from_numpy(probes.probe(name).raw_direction()),
+            weight=torch.from_numpy(probes.probe(name).weight),
         )
         for name in probes.indicators
     ]
