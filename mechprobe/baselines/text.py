@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int8
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.estimators import Estimator, fit_selected, scores_of
+from mechprobe.probes.estimators import Estimator, fit_selected, refit, scores_of
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import HeldOutRows, LabelledRows, fittable
@@ -40,7 +40,7 @@ class LabelledTexts:
 
 @runtime_checkable
 class TextScorer(Protocol):
-    """Fit on some texts, choose on others, score further ones: one score for each text and indicator."""
+    """Fit on some texts, choose on others, fit on both, score further ones: a score a text and indicator."""
 
     def __call__(
         self, fit: LabelledTexts, select: LabelledTexts | None, texts: Sequence[str]
@@ -116,6 +116,8 @@ def _tfidf_scores(
         X=sp.csr_matrix(vectorizer.transform(select.texts)), labels=select.labels[:, columns]
     )
     probes = fit_selected(_WORDS, rows, held)
+    if held is not None:
+        probes = refit(_WORDS, rows, held, probes)
     scores[:, columns] = scores_of(probes, sp.csr_matrix(vectorizer.transform(texts)))
     return scores
 

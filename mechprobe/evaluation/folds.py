@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_labels
 from mechprobe.probes.aggregation import Pooling, pool
 from mechprobe.probes.bank import ProbeSet
-from mechprobe.probes.estimators import Reads, find_estimator, fit_selected
+from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
 from mechprobe.probes.examples import LabelledTokens
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
@@ -93,14 +93,22 @@ def fit_fold(
         held = HeldOutRows(X=source.read(reads, select.rows), labels=select.labels[:, columns])
         for scorer, estimator in chosen.items():
             given = shuffle_labels(rows, seed) if scorer == SHUFFLED_LABELS else rows
-            probes = ProbeSet(
-                scorer=scorer,
-                hook_name=source.hook_name,
-                reads=reads,
-                indicators=rows.indicators,
-                probes=fit_selected(estimator, given, held, seed=seed),
+            probes = fit_selected(estimator, given, held, seed=seed)
+            if scorer != SHUFFLED_LABELS:
+                probes = refit(estimator, rows, held, probes, seed=seed)
+            mean, std = _negatives(scores_of(probes, held.X), held.labels)
+            yield Calibrated(
+                probes=ProbeSet(
+                    scorer=scorer,
+                    hook_name=source.hook_name,
+                    reads=reads,
+                    indicators=rows.indicators,
+                    probes=probes,
+                ),
+                columns=columns,
+                mean=mean,
+                std=std,
             )
-            yield _calibrate(probes, held, columns)
 
 
 def score_turns(
@@ -119,11 +127,13 @@ def score_turns(
     return [pool(np.concatenate(found), pooling).turn for found in scores]
 
 
-def _calibrate(probes: ProbeSet, held: HeldOutRows, columns: np.ndarray) -> Calibrated:
-    scores = probes.score_all(held.X)
-    mean, std = np.zeros(len(columns)), np.ones(len(columns))
-    for at in range(len(columns)):
-        negatives = scores[held.labels[:, at] == NEGATIVE, at]
+def _negatives(
+    scores: Float[np.ndarray, "tok fitted"], labels: Int8[np.ndarray, "tok fitted"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of each column's negatives; 0 and 1 where there is no spread."""
+    mean, std = np.zeros(labels.shape[1]), np.ones(labels.shape[1])
+    for at in range(labels.shape[1]):
+        negatives = scores[labels[:, at] == NEGATIVE, at]
         if len(negatives) > 1 and negatives.std() > 0:
             mean[at], std[at] = negatives.mean(), negatives.std()
-    return Calibrated(probes=probes, columns=columns, mean=mean, std=std)
+    return mean, std

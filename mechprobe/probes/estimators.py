@@ -20,7 +20,7 @@ from mechprobe.probes.k_sparse import KS, fit_k_sparse
 from mechprobe.probes.lasso import L1_STRENGTHS, fit_lasso
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
-from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.matrix import Matrix, stack_rows
 from mechprobe.probes.paper import PAPER_L2_STRENGTH, fit_paper_recipe
 from mechprobe.probes.rows import (
     LEFT_OUT,
@@ -113,6 +113,25 @@ def fit_selected(
         best = _best(probes, select.X, select.labels[:, at]) if at in can_judge else middle
         chosen.append(probes[best])
     return tuple(chosen)
+
+
+def refit(
+    estimator: Estimator,
+    rows: LabelledRows,
+    select: HeldOutRows,
+    chosen: Sequence[LinearProbe],
+    *,
+    seed: int = 0,
+) -> tuple[LinearProbe, ...]:
+    """The probes that were chosen, fitted again on fit and select rows together: no labelled text is wasted."""
+    both = LabelledRows(
+        X=stack_rows(rows.X, select.X),
+        labels=np.concatenate([rows.labels, select.labels]),
+        indicators=rows.indicators,
+    )
+    strengths = sorted({probe.strength for probe in chosen}, reverse=True)
+    fitted = dict(zip(strengths, estimator.fit(both, strengths, seed=seed), strict=True))
+    return tuple(fitted[probe.strength][at] for at, probe in enumerate(chosen))
 
 
 def _best(probes: Sequence[LinearProbe], X: Matrix, labels: Int8[np.ndarray, "tok"]) -> int:

@@ -84,7 +84,7 @@ def minimise(design: Design, columns: Columns, *, tol: float, max_steps: int = 5
     active = torch.arange(problem.n_columns)
     logits = torch.zeros(design.shape[0], problem.n_columns, dtype=design.dtype)
     history = _History()
-    value, gradient = problem.value_and_gradient(theta, logits)
+    value, gradient = problem.value(theta, logits), problem.gradient(theta, logits)
     for step in range(max_steps):
         unfinished = gradient.abs().amax(dim=0) > tol
         if not unfinished.all():
@@ -97,13 +97,14 @@ def minimise(design: Design, columns: Columns, *, tol: float, max_steps: int = 5
             problem.keep(keep)
             history.keep(keep)
         direction = history.direction(gradient)
-        moved, logits, still = problem.search(theta, logits, value, gradient, direction)
+        moved, logits, value, still = problem.search(theta, logits, value, gradient, direction)
         if (step + 1) % _REFRESH == 0:
             logits = problem.logits(moved)
-        new_value, new_gradient = problem.value_and_gradient(moved, logits)
+            value = problem.value(moved, logits)
+        new_gradient = problem.gradient(moved, logits)
         history.add(moved - theta, new_gradient - gradient)
         # A column that no step improves is at the limit of its precision.
-        theta, value, gradient = moved, new_value, torch.where(still, 0.0, new_gradient)
+        theta, gradient = moved, torch.where(still, 0.0, new_gradient)
     else:
         done[:, active] = theta
     found = done.numpy().astype(np.float64)
@@ -116,9 +117,9 @@ class _Problem:
     def __init__(self, design: Design, columns: Columns) -> None:
         self._design = design
         n_strengths = len(columns.strengths)
-        self._sign = torch.from_numpy(columns.sign).to(design.dtype)
-        self._of_column = torch.arange(columns.sign.shape[1]).repeat_interleave(n_strengths)
-        self._n_used = (self._sign != 0).sum(dim=0).to(design.dtype)[self._of_column]
+        sign = torch.from_numpy(columns.sign).to(design.dtype)
+        self._sign = sign.repeat_interleave(n_strengths, dim=1)
+        self._n_used = (self._sign != 0).sum(dim=0).to(design.dtype)
         strengths = torch.from_numpy(columns.strengths).to(design.dtype)
         self._decay = strengths.repeat(columns.sign.shape[1]) / self._n_used
         self._free = (
@@ -127,10 +128,10 @@ class _Problem:
 
     @property
     def n_columns(self) -> int:
-        return len(self._of_column)
+        return len(self._n_used)
 
     def keep(self, columns: Tensor) -> None:
-        self._of_column = self._of_column[columns]
+        self._sign = self._sign[:, columns]
         self._n_used, self._decay = self._n_used[columns], self._decay[columns]
         if self._free is not None:
             self._free = self._free[:, columns]
@@ -139,35 +140,34 @@ class _Problem:
         return self._design.forward(theta[:-1]) + theta[-1]
 
     def value(self, theta: Tensor, logits: Tensor) -> Tensor:
-        sign = self._sign[:, self._of_column]
-        losses = torch.nn.functional.softplus(-sign * logits).mul_(sign.abs())
+        margins = (self._sign * logits).neg_()
+        losses = torch.nn.functional.softplus(margins).mul_(self._sign.abs())
         return losses.sum(dim=0) / self._n_used + self._decay / 2 * theta[:-1].square().sum(dim=0)
 
-    def value_and_gradient(self, theta: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        sign = self._sign[:, self._of_column]
-        residual = torch.sigmoid(-sign * logits).mul_(-sign).div_(self._n_used)
+    def gradient(self, theta: Tensor, logits: Tensor) -> Tensor:
+        residual = (self._sign * logits).neg_().sigmoid_().mul_(self._sign).div_(-self._n_used)
         weight_part = self._design.adjoint(residual) + self._decay * theta[:-1]
         if self._free is not None:
             weight_part = weight_part * self._free
-        gradient = torch.cat([weight_part, residual.sum(dim=0, keepdim=True)])
-        return self.value(theta, logits), gradient
+        return torch.cat([weight_part, residual.sum(dim=0, keepdim=True)])
 
     def search(
         self, theta: Tensor, logits: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Halve each column's step until it decreases the loss enough (Armijo); also who found none."""
         along = self.logits(direction)
         slope = (gradient * direction).sum(dim=0)
-        length = torch.ones_like(value)
+        length, failed = torch.ones_like(value), torch.ones_like(value, dtype=torch.bool)
         for _ in range(_HALVINGS):
-            new_value = self.value(theta + length * direction, logits + length * along)
+            moved, new_logits = theta + length * direction, torch.addcmul(logits, length, along)
+            new_value = self.value(moved, new_logits)
             failed = ~(new_value <= value + 1e-4 * length * slope)
             if not failed.any():
-                break
+                return moved, new_logits, new_value, failed
             length = torch.where(failed, length / 2, length)
-        still = length <= 0.5 ** (_HALVINGS - 1)
-        length = torch.where(still, 0.0, length)
-        return theta + length * direction, logits + length * along, still
+        length = torch.where(failed, 0.0, length)
+        moved, new_logits = theta + length * direction, torch.addcmul(logits, length, along)
+        return moved, new_logits, self.value(moved, new_logits), failed
 
 
 class _History:

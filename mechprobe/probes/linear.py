@@ -36,6 +36,11 @@ class LinearProbe:
         """Coordinates that the score depends on."""
         return np.flatnonzero(self.weight)
 
+    @property
+    def strength(self) -> float:
+        """The setting that was chosen in fitting; 0 for a kind without one."""
+        return next(iter(self.settings.values()), 0.0)
+
     def raw_direction(self) -> Float32[np.ndarray, "d"]:
         """Unit vector along which the score rises fastest, in raw activation space."""
         norm = np.linalg.norm(self.weight)

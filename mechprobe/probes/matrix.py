@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Integer
 
-Matrix: TypeAlias = Float[np.ndarray, "tok d"] | sp.csr_matrix
-"""One row a token."""
+Matrix: TypeAlias = Float[np.ndarray, "_ _"] | sp.csr_matrix
+"""One row a token; the axes have no names, since a function may take one matrix and return another."""
 
 
 def is_sparse(X: Matrix) -> TypeGuard[Any]:
@@ -48,6 +48,13 @@ def n_nonzero(X: Matrix) -> Integer[np.ndarray, "d"]:
 def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
     """Some rows, by index or mask."""
     return cast(Any, X)[rows]
+
+
+def stack_rows(first: Matrix, second: Matrix) -> Matrix:
+    """The rows of both, those of the first before those of the second."""
+    if is_sparse(first):
+        return sp.csr_matrix(sp.vstack([first, second]))
+    return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
 def take_columns(X: Matrix, columns: np.ndarray) -> Float[np.ndarray, "tok k"]:

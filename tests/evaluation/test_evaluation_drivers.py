@@ -235,8 +235,8 @@ def test_differences_are_paired_with_the_baselines(spans_found: Detection) -> No
     table = spans_found.comparisons
     row = table[
         (table["unit"] == "hard_negative")
-        & (table["first"] == "dense_logistic")
-        & (table["second"] == "length")
+        & (table["scorer"] == "dense_logistic")
+        & (table["baseline"] == "length")
         & (table["indicator"] == INDICATORS[0])
     ]
     expected = auroc_of(spans_found, "dense_logistic", "hard_negative") - auroc_of(

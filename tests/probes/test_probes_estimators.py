@@ -22,6 +22,7 @@ from mechprobe.probes.estimators import (
     auroc_by_column,
     find_estimator,
     fit_selected,
+    refit,
     scores_of,
 )
 from mechprobe.probes.k_sparse import fit_k_sparse
@@ -303,6 +304,23 @@ def test_an_indicator_that_the_select_rows_cannot_judge_takes_the_middle_candida
     select = HeldOutRows(X=rows.X, labels=np.zeros_like(rows.labels))
     for probe in fit_selected(ESTIMATORS["dense_ridge"], rows, select):
         assert probe.settings == {"l2_strength": 10.0}
+
+
+def test_a_refit_keeps_the_chosen_strengths_and_reads_the_select_rows_too(
+    estimator: Estimator,
+) -> None:
+    rows, more = rows_for(estimator, 0), rows_for(estimator, 1)
+    chosen = fit_selected(estimator, rows, held_out(more))
+    again = refit(estimator, rows, held_out(more), chosen)
+    assert [probe.settings for probe in again] == [probe.settings for probe in chosen]
+    X = np.concatenate([one.X.toarray() if sp.issparse(one.X) else one.X for one in (rows, more)])
+    both = LabelledRows(
+        X=sp.csr_matrix(X) if estimator.reads == "feature_acts" else X,
+        labels=np.concatenate([rows.labels, more.labels]),
+        indicators=rows.indicators,
+    )
+    expected = estimator.fit(both, [again[0].strength], seed=0)[0][0]
+    np.testing.assert_allclose(again[0].weight, expected.weight, atol=1e-3)
 
 
 def test_class_separation_is_cohens_d() -> None:
