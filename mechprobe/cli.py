@@ -35,11 +35,14 @@ class StudyFile:
 
     def up_to(self, stage: Any) -> None:
         """Run the study's stages up to one, skipping those that are up to date."""
-        from mechprobe.study.config import read_study
+        from mechprobe.study.settings import read_settings, write_settings
+
+        settings = read_settings(self.file, self.set)
+        from mechprobe.study.config import study_of
         from mechprobe.study.pipeline import run_study
 
-        config = read_study(self.file, self.set)
-        print(run_study(config, say, until=stage, study_text=self.file.read_text()))
+        text = write_settings(settings)
+        print(run_study(study_of(settings), say, until=stage, study_text=text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

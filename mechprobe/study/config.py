@@ -1,9 +1,9 @@
 """What a study file may say: one table for each stage, checked when read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.causal.config import CausalConfig
@@ -97,6 +97,9 @@ class StudyConfig:
             raise ConfigError("a study of transcripts needs a model: --set model=NAME_OR_FOLDER.")
 
 
+SEEDED = ("data", "sae", "spans", "turns", "causal")
+
+
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study file with overrides of the form key.path=value.
 
@@ -104,4 +107,18 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         DataError: the file is missing or no TOML.
         ConfigError: a setting is unknown, missing, or of the wrong type.
     """
-    return build_config(StudyConfig, read_settings(path, overrides))
+    return study_of(read_settings(path, overrides))
+
+
+def study_of(settings: Mapping[str, Any]) -> StudyConfig:
+    """The study that settings describe; a stage without a seed of its own gets the study's.
+
+    Raises:
+        ConfigError: a setting is unknown, missing, or of the wrong type.
+    """
+    seeded = dict(settings)
+    for name in SEEDED:
+        stage = seeded.get(name, {})
+        if "seed" in settings and isinstance(stage, Mapping) and "seed" not in stage:
+            seeded[name] = {**stage, "seed": settings["seed"]}
+    return build_config(StudyConfig, seeded)

@@ -1,6 +1,7 @@
 """TOML and `--set key.path=value` to frozen dataclasses: unknown keys and wrong types are refused by name."""
 
 import difflib
+import json
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,22 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for override in overrides:
         _override(settings, override)
     return settings
+
+
+def write_settings(settings: Mapping[str, Any]) -> str:
+    """Settings as TOML text that `read_settings` reads back: plain values first, then each table."""
+    return "\n".join(_toml_lines(settings, "")) + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], name: str) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+    lines = ["", f"[{name}]"] if name and plain else []
+    # JSON's strings, numbers, booleans and lists are TOML's as well.
+    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += _toml_lines(value, f"{name}.{key}" if name else key)
+    return lines
 
 
 def build_config(kind: type[Config], settings: Mapping[str, Any], where: str = "") -> Config:

@@ -8,7 +8,7 @@ import pytest
 
 from mechprobe.errors import ConfigError, DataError
 from mechprobe.study.config import read_study
-from mechprobe.study.settings import build_config, read_settings
+from mechprobe.study.settings import build_config, read_settings, write_settings
 
 ANALYSES = Path(__file__).parents[2] / "analyses"
 
@@ -69,6 +69,18 @@ def test_overrides_lie_over_the_file_and_keep_their_toml_type(tmp_path):
         read_settings(path, ["inner.rate"])
     with pytest.raises(ConfigError, match="is a value, not a table"):
         read_settings(path, ["name.x=1"])
+
+
+def test_settings_survive_being_written(tmp_path):
+    path = tmp_path / "study.toml"
+    settings = {"name": 'a "b" é', "n": 1, "ok": True, "x": {"r": 0.5, "y": {"l": ["a"]}}, "z": {}}
+    path.write_text(write_settings(settings))
+    assert read_settings(path) == {k: v for k, v in settings.items() if v != {}}
+
+
+def test_stages_get_the_study_s_seed_unless_they_have_their_own():
+    found = read_study(ANALYSES / "organism.toml", ["seed=5", "sae.seed=7"])
+    assert (found.seed, found.data.seed, found.sae.seed, found.causal.seed) == (5, 5, 7, 5)
 
 
 def test_a_missing_or_broken_file_is_explained(tmp_path):
