@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
-from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_labels
+from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
 from mechprobe.probes.aggregation import Pooling, pool
 from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
@@ -92,9 +92,11 @@ def fit_fold(
         )
         held = HeldOutRows(X=source.read(reads, select.rows), labels=select.labels[:, columns])
         for scorer, estimator in chosen.items():
-            given = shuffle_labels(rows, seed) if scorer == SHUFFLED_LABELS else rows
-            probes = fit_selected(estimator, given, held, seed=seed)
-            if scorer != SHUFFLED_LABELS:
+            if scorer == SHUFFLED_LABELS:
+                given = shuffle_labels(rows, seed), shuffle_held_out(held, seed)
+                probes = fit_selected(estimator, *given, seed=seed)
+            else:
+                probes = fit_selected(estimator, rows, held, seed=seed)
                 probes = refit(estimator, rows, held, probes, seed=seed)
             mean, std = _negatives(scores_of(probes, held.X), held.labels)
             yield Calibrated(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_labels
+from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
 from mechprobe.baselines.text import find_text_scorer
 from mechprobe.baselines.tokens import token_identity_scores
 from mechprobe.errors import DataError
@@ -111,9 +111,9 @@ def fit_probe_sets(
         }.items():
             X = fit.matrix(hook_name, estimator.reads)
             rows = LabelledRows(X=X, labels=fit.labels, indicators=fit.indicators)
-            if scorer == SHUFFLED_LABELS:
-                rows = shuffle_labels(rows, config.seed)
             held = HeldOutRows(X=select.matrix(hook_name, estimator.reads), labels=select.labels)
+            if scorer == SHUFFLED_LABELS:
+                rows, held = shuffle_labels(rows, config.seed), shuffle_held_out(held, config.seed)
             yield ProbeSet(
                 scorer=scorer,
                 hook_name=hook_name,

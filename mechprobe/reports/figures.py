@@ -140,7 +140,7 @@ def _add_control_band(figure: go.Figure, rows: pd.DataFrame, name: str, color: s
         y=high + low[::-1],
         fill="toself",
         mode="lines",
-        line={"width": 0},
+        line={"width": 1, "color": f"rgba({color},0.4)"},
         fillcolor=f"rgba({color},0.22)",
         name=f"{plain(name)} directions",
         hoverinfo="skip",

@@ -52,8 +52,7 @@ def evaluate_stage(run: Run, probe_digest: str) -> Stage:
 def _detect(run: Run) -> Mapping[str, Any]:
     found = _detect_spans(run) if run.config.kind == "organism" else _detect_turns(run)
     found.bank.save(run.folder / "probes")
-    differences = found.comparisons.rename(columns={"first": "scorer", "second": "baseline"})
-    tables = (found.table, found.roc, found.scores, differences)
+    tables = (found.table, found.roc, found.scores, found.comparisons)
     for name, table in zip(TABLES, tables, strict=True):
         table.to_parquet(run.folder / name)
     return {"n_rows": len(found.table)}

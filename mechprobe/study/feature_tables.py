@@ -68,20 +68,21 @@ def write_feature_tables(run: Run) -> int:
 
 
 def _rank(
-    indicator: str, active: sp.csr_matrix, is_positive: np.ndarray, splits: np.ndarray, n: int
+    indicator: str, active: sp.csr_matrix, kinds: np.ndarray, splits: np.ndarray, n: int
 ) -> list[dict[str, Any]]:
     """The best features of an indicator by AUROC on the ranking spans, with their AUROC on the test spans."""
     test = splits == "test"
     ranking = ~test if test.any() else np.ones(len(test), dtype=bool)
     shown = test if test.any() else ranking
+    is_positive = kinds == SPAN
     if not _both(is_positive[ranking]) or not _both(is_positive[shown]):
         return []
     positive = _mean(active[ranking & is_positive])
     negative = _mean(active[ranking & ~is_positive])
     candidates = np.argsort(-np.abs(positive - negative), kind="stable")[:N_CANDIDATES]
     dense = np.asarray(active[:, candidates].todense())
-    quality = auroc_by_column(dense[ranking], is_positive[ranking])
-    held_out = auroc_by_column(dense[shown], is_positive[shown])
+    quality = _worst_auroc(dense[ranking], kinds[ranking])
+    held_out = _worst_auroc(dense[shown], kinds[shown])
     best = np.argsort(-quality, kind="stable")[:n]
     return [
         {
@@ -96,6 +97,19 @@ def _rank(
         }
         for rank, i in enumerate(best, start=1)
     ]
+
+
+def _worst_auroc(dense: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """AUROC of each feature against look-alikes and against all other text, the lower of the two.
+
+    A feature of any endorsement passes the first alone, a feature of the topic the second.
+    """
+    found = [
+        auroc_by_column(dense[used], kinds[used] == SPAN)
+        for used in (kinds != HARD_NEGATIVE, kinds != OTHER)
+        if _both(kinds[used] == SPAN)
+    ]
+    return np.minimum.reduce(found)
 
 
 def _both(is_positive: np.ndarray) -> bool:
