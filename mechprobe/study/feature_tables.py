@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.probes.estimators import auroc_by_column
-from mechprobe.probes.examples import HARD_NEGATIVE, OTHER, SPAN, span_last_tokens
+from mechprobe.probes.examples import HARD_NEGATIVE, NOT_USED, OTHER, SPAN, span_last_tokens
 from mechprobe.records import atomic_write_text
 from mechprobe.saes.features import FeatureStore
 from mechprobe.study.heat_maps import token_words
@@ -48,12 +48,9 @@ def write_feature_tables(run: Run) -> int:
     active = store.csr(labelled.rows)
     rows: list[dict[str, Any]] = []
     for at, indicator in enumerate(run.taxonomy.slugs):
-        kinds = labelled.kinds[:, at]
-        negative = HARD_NEGATIVE if (kinds == HARD_NEGATIVE).sum() > 3 else OTHER
-        used = (kinds == SPAN) | (kinds == negative)
-        rows += _rank(
-            indicator, active[used], kinds[used] == SPAN, splits[used], run.config.n_features
-        )
+        used = np.flatnonzero(labelled.kinds[:, at] != NOT_USED)
+        kinds = labelled.kinds[used, at]
+        rows += _rank(indicator, active[used], kinds, splits[used], run.config.n_features)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     examples = {
         int(feature): _examples(run, store, int(feature))
