@@ -28,7 +28,9 @@ from mechprobe.models.organism.vocabulary import (
 from mechprobe.models.organism.world import World
 from mechprobe.taxonomy import load_taxonomy
 
-SMALL = DatasetConfig(n_fit=60, n_select=20, n_test=20, pairs_fit=1, pairs_select=2, pairs_test=3, seed=4)
+SMALL = DatasetConfig(
+    n_fit=60, n_select=20, n_test=20, pairs_fit=1, pairs_select=2, pairs_test=3, seed=4
+)
 
 
 def test_the_cells_are_the_taxonomy_and_no_single_word_tells_an_indicator_from_a_filler():
