@@ -93,7 +93,8 @@ def test_logits_at_positions_are_those_of_the_whole_run(subject: Subject):
     positions = torch.tensor([4, 1, 1])
     everywhere = subject.run(batch_of(SEQUENCES))
     there = subject.run(batch_of(SEQUENCES), positions=positions)
-    assert torch.equal(there, everywhere[torch.arange(3), positions])
+    # A product with fewer rows may round its last bit otherwise.
+    assert torch.allclose(there, everywhere[torch.arange(3), positions], rtol=1e-5, atol=1e-6)
     shifted = subject.run(
         batch_of(SEQUENCES),
         positions=positions,

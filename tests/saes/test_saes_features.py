@@ -48,7 +48,11 @@ def test_encoding_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     sae, acts = MadeSae(), torch.randn(70, D_IN, generator=torch.Generator().manual_seed(3))
     whole = encode_rows(sae, acts)
     monkeypatch.setattr("mechprobe.saes.encoding._DENSE_NUMBERS", 16 * D_SAE)
-    assert (encode_rows(sae, acts) != whole).nnz == 0
+    chunked = encode_rows(sae, acts)
+    # The same features are active; a product with fewer rows may round its last bit otherwise.
+    assert np.array_equal(chunked.indptr, whole.indptr)
+    assert np.array_equal(chunked.indices, whole.indices)
+    assert np.allclose(chunked.data, whole.data, rtol=1e-5, atol=1e-6)
     assert encode_rows(sae, acts[:0]).shape == (0, D_SAE)
 
 
