@@ -30,7 +30,7 @@ class CausalConfig:
     """Operation-matched random directions; 19 are the least that can reach p = .05."""
     n_covariance_matched: int = 2
     """Random directions drawn as the activations vary; reported beside the null."""
-    n_shuffled: int = 2
+    n_shuffled: int = 6
     """Directions fitted to permuted labels."""
     n_fragility: int = 2
     """Random directions for the shove of the real one's length."""

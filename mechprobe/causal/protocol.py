@@ -44,6 +44,16 @@ from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair
 from mechprobe.transcripts.transcript import Transcript
 
+ORTHOGONAL = "_orthogonal"
+"""Suffix of a control whose directions have the real one taken out."""
+NULL_CONTROLS = (
+    "random",
+    "random_covariance",
+    f"random_covariance{ORTHOGONAL}",
+    "shuffled",
+    f"shuffled{ORTHOGONAL}",
+)
+
 DirectionSource = Callable[[SpanActs], Sequence[Direction]]
 """Labelled activations at the chosen site -> further directions to judge there, such as probe weights."""
 
@@ -246,22 +256,17 @@ def _controls(
     acts, is_present = spans.of(indicator)
     own = directions[indicator][0].vector
     width, seed = acts.shape[-1], config.seed + 101 * (1 + list(directions).index(indicator))
-    controls = [
-        Control(name="random", vectors=random_directions(config.n_random, width, seed=seed)),
-        Control(
-            name="random_covariance",
-            vectors=without(
-                covariance_matched_directions(spans.acts, config.n_covariance_matched, seed=seed),
-                own,
-            ),
-        ),
-        Control(
-            name="shuffled",
-            vectors=without(
-                shuffled_label_directions(acts, is_present, config.n_shuffled, seed=seed), own
-            ),
-        ),
-    ]
+    covariance = covariance_matched_directions(spans.acts, config.n_covariance_matched, seed=seed)
+    shuffled = shuffled_label_directions(acts, is_present, config.n_shuffled, seed=seed)
+    # Some of these hold a good part of the real direction. Both are run: as drawn, and without it.
+    found = {
+        "random": random_directions(config.n_random, width, seed=seed),
+        "random_covariance": covariance,
+        f"random_covariance{ORTHOGONAL}": without(covariance, own),
+        "shuffled": shuffled,
+        f"shuffled{ORTHOGONAL}": without(shuffled, own),
+    }
+    controls = [Control(name=name, vectors=vectors) for name, vectors in found.items()]
     if config.with_other_indicators:
         controls += [
             Control(name=f"{OTHER}{name}", vectors=found[0].vector[None])
@@ -356,7 +361,7 @@ def _selftest(
     main = judgements[0].evidence.direction
     mine = [judgement for judgement in judgements if judgement.evidence.direction == main]
     found = count_verdicts(mine, truth.verdicts)
-    for name in ("random", "random_covariance", "shuffled"):
+    for name in NULL_CONTROLS:
         verdicts = control_verdicts(readings, name, config.rule, effort)
         found[f"false_driver_{name}"] = false_drivers(verdicts)
     return found

@@ -19,7 +19,8 @@ class Control:
     """Directions that go through the same interchange as the real ones."""
 
     name: str
-    """"random", "random_covariance", "shuffled" or "other:<indicator>", one for each row."""
+    """"random", "random_covariance", "shuffled" (the latter two also "..._orthogonal", without the real direction) or
+    "other:<indicator>"."""
     vectors: Float[Tensor, "draw d"]
 
 

@@ -11,7 +11,13 @@ from mechprobe.errors import DataError
 from mechprobe.reports.estimates import to_float, to_text
 from mechprobe.reports.rows import column_floats, column_text, distinct, records, rows_where
 from mechprobe.reports.tables import SELFTEST
-from mechprobe.reports.wording import POSITION_WORDS, VERDICT_WORDS, plain, verdict_word
+from mechprobe.reports.wording import (
+    CONTROL_WORDS,
+    POSITION_WORDS,
+    VERDICT_WORDS,
+    plain,
+    verdict_word,
+)
 
 ALL = "all"
 """Indicator of the rows that average over the indicators."""
@@ -135,6 +141,8 @@ class SelfTest:
     of: int
     false_driver_random: str
     false_driver_shuffled: str
+    false_drivers: Mapping[str, str]
+    """Every control that was judged, by its name in words -> how many were called driver."""
 
 
 def self_test(found: Mapping[str, Any]) -> SelfTest:
@@ -163,6 +171,12 @@ def self_test(found: Mapping[str, Any]) -> SelfTest:
         of=int(found["of"]),
         false_driver_random=rate_words(found["false_driver_random"]),
         false_driver_shuffled=rate_words(found["false_driver_shuffled"]),
+        false_drivers={
+            CONTROL_WORDS.get(name, plain(name)): rate_words(rate)
+            for key, rate in found.items()
+            for name in [key.removeprefix("false_driver_")]
+            if name != key
+        },
     )
 
 

@@ -131,6 +131,8 @@ STRATUM_WORDS: Mapping[str, str] = {
 CONTROL_WORDS: Mapping[str, str] = {
     "random": "Random directions",
     "random_covariance": "Random, spread as the activations",
+    "random_covariance_orthogonal": "Random, spread as the activations, real direction taken out",
+    "shuffled_orthogonal": "Shuffled labels, real direction taken out",
     "shuffled": "Shuffled labels",
     "other": "Other indicators",
     "fragility": "Shove of equal size",

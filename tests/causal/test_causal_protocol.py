@@ -58,9 +58,13 @@ def test_every_planted_role_gets_its_verdict(planted, result):
 
 
 def test_no_direction_that_means_nothing_is_called_a_driver(result):
-    for name in ("random", "random_covariance", "shuffled"):
+    for name in ("random", "random_covariance_orthogonal", "shuffled_orthogonal"):
         assert str(result.selftest[f"false_driver_{name}"]).startswith("0/")
     assert result.selftest["false_driver_random"] == "0/160"
+    # As drawn they may hold part of a real direction, so these are reported, and stay within the level.
+    for name in ("random_covariance", "shuffled"):
+        n_drivers, n = str(result.selftest[f"false_driver_{name}"]).split("/")
+        assert int(n_drivers) <= 0.05 * int(n)
 
 
 def test_the_sweep_finds_where_the_thought_acts_and_does_not_choose_the_decision_token(result):
@@ -86,7 +90,16 @@ def test_the_tables_are_whole(result):
     effects = result.effects
     assert set(effects["operation"]) == {"N1", "S1", "N2", "S2", "P0"}
     controls = set(effects["control"].str.split(":").str[0])
-    assert controls == {"none", "random", "random_covariance", "shuffled", "other", "fragility"}
+    assert controls == {
+        "none",
+        "random",
+        "random_covariance_orthogonal",
+        "shuffled_orthogonal",
+        "random_covariance",
+        "shuffled",
+        "other",
+        "fragility",
+    }
     assert effects[effects["control"] == "none"]["low"].notna().all()
     own = result.dose[(result.dose["indicator"] == "lie") & (result.dose["control"] == "none")]
     assert own["strength"].tolist() == [0.0, -1.0, -0.5, 0.5, 1.0]
