@@ -1,6 +1,5 @@
 """The model under study: run it, capture its activations, edit them, let it write."""
 
-import inspect
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -18,12 +17,13 @@ from mechprobe.models.hook_names import HookTable, read_hook_points
 from mechprobe.models.hooks import (
     AllCapturedError,
     Edit,
-    EditContext,
     applied_edits,
     captured_acts,
 )
 from mechprobe.models.loading import digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
+from mechprobe.models.passes import Passes
+from mechprobe.models.prefix import PrefixSharing
 from mechprobe.models.rendering import Rendering, render
 from mechprobe.models.templates import read_chat_template
 from mechprobe.transcripts.transcript import Transcript
@@ -61,7 +61,8 @@ class Subject:
         self.d_vocab = int(bridge.cfg.d_vocab)
         self.bridge = bridge
         self._source = source
-        self._where: EditContext | None = None
+        self._passes = Passes(bridge, is_causal=is_causal)
+        self._sharing = PrefixSharing(self._passes, hooks, d_vocab=self.d_vocab, pad_id=self.pad_id)
 
     @staticmethod
     def load(
@@ -115,7 +116,7 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the model reads its tokens."""
-        return torch.device(self.bridge.cfg.device)
+        return self._passes.device
 
     @property
     def max_positions(self) -> int | None:
@@ -166,13 +167,56 @@ class Subject:
         edits_unembedding = any(self.resolve(e.hook_name).startswith("unembed") for e in edits)
         few = None if positions is None or edits_unembedding else positions.unique().to(self.device)
         with self.editing(edits), torch.no_grad():
-            logits = self._forward(batch, keep=few)
+            self._need_room(batch.token_ids.shape[1])
+            logits = self._passes.whole(batch, keep=few)
         if positions is None:
             return logits
         at = positions.to(logits.device)
         if few is not None and logits.shape[1] == len(few):
             at = torch.searchsorted(few, at)
         return logits[torch.arange(len(at), device=logits.device), at]
+
+    def shared_blocks(self, hook_names: Sequence[str]) -> int | None:
+        """How many of the first blocks `run_shared` computes once for edits at these hook points.
+
+        None if it computes every run whole, since the model is an encoder, or cannot go on exactly from a clean pass.
+        """
+        return self._sharing.n_blocks([self.resolve(name) for name in hook_names])
+
+    def run_shared(
+        self,
+        sequences: Sequence[Sequence[int]],
+        case: Int[Tensor, "row"],
+        *,
+        first: Sequence[int],
+        edits: Sequence[Edit],
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits after the last token of many edited runs of few sequences.
+
+        The tokens before the first edited one, and the blocks below the edits, are computed once for each sequence.
+        Edits see the tokens from there on; first they are shown the tokens before, which they must leave as they are.
+
+        Args:
+            case: which of the sequences each run is of.
+            first: the first token that any edit touches in each sequence.
+
+        Raises:
+            HookError: an edit changes a token before the first, or never fires.
+            ShapeError: a first token is not in its sequence.
+        """
+        self._need_causal("logits")
+        self._need_room(max(len(sequence) for sequence in sequences))
+        n_blocks = self.shared_blocks([edit.hook_name for edit in edits])
+        if n_blocks is None:
+            rows = [sequences[i] for i in case.tolist()]
+            ends = torch.tensor([len(row) - 1 for row in rows])
+            return self.run(TokenBatch.of(rows, self.pad_id), edits=edits, positions=ends)
+        with torch.no_grad():
+            start = self._sharing.start(sequences, first, n_blocks)
+            for edit in edits:
+                self._sharing.check(edit, start, case)
+            with self.editing(edits):
+                return self._sharing.resume(start, case)
 
     def capture(
         self, batch: TokenBatch, hook_names: Sequence[str], *, edits: Sequence[Edit] = ()
@@ -192,7 +236,8 @@ class Subject:
         points = {canonical: self.hooks.points[canonical] for canonical in wanted.values()}
         catching = captured_acts(points, found)
         with self.editing(edits), catching, torch.no_grad(), suppress(AllCapturedError):
-            self._forward(batch)
+            self._need_room(batch.token_ids.shape[1])
+            self._passes.whole(batch)
         return {name: found[canonical] for name, canonical in wanted.items()}
 
     def generate(
@@ -223,7 +268,7 @@ class Subject:
         draws = uniform_draws(seed, len(prompts), max_new_tokens)
         with self.editing(edits), torch.no_grad():
             return continue_batch(
-                self._step, batch, draws, temperature=temperature, stops=stop_token_ids
+                self._passes.step, batch, draws, temperature=temperature, stops=stop_token_ids
             )
 
     @contextmanager
@@ -234,58 +279,8 @@ class Subject:
             HookError: a hook point does not exist, or an edit never fired.
         """
         points = [self.hooks.points[self.resolve(edit.hook_name)] for edit in edits]
-        with applied_edits(points, edits, self._context) as counts:
+        with applied_edits(points, edits, lambda: self._passes.context) as counts:
             yield counts
-
-    def _context(self) -> EditContext:
-        if self._where is None:
-            raise ModelError(
-                "the model was called past its Subject; use run, capture or generate while editing."
-            )
-        return self._where
-
-    def _forward(self, batch: TokenBatch, *, keep: Int[Tensor, "kept"] | None = None) -> Tensor:
-        self._need_room(batch.token_ids.shape[1])
-        options: dict[str, Any] = (
-            {} if keep is None or not self._can_keep else {"logits_to_keep": keep}
-        )
-        if self.is_causal:
-            options["use_cache"] = False
-        with self._at(batch.positions):
-            return self.bridge(
-                batch.token_ids.to(self.device),
-                attention_mask=batch.mask.long().to(self.device),
-                **options,
-            )
-
-    def _step(self, batch: TokenBatch, cache: Any) -> tuple[Float[Tensor, "case vocab"], Any]:
-        """Logits of the next token: the whole prompt at first, then the newest token with the cache."""
-        first = 0 if cache is None else batch.token_ids.shape[1] - 1
-        options: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
-        if self._can_keep:
-            options["logits_to_keep"] = 1
-        with self._at(batch.positions[:, first:]):
-            logits, cache = self.bridge(
-                batch.token_ids[:, first:].to(self.device),
-                attention_mask=batch.mask.long().to(self.device),
-                return_type="logits_and_cache",
-                use_cache=True,
-                **options,
-            )
-        return logits[:, -1], cache
-
-    @contextmanager
-    def _at(self, positions: Int[Tensor, "case pos"]) -> Generator[None, None, None]:
-        self._where = EditContext(positions=positions.to(self.device))
-        try:
-            yield
-        finally:
-            self._where = None
-
-    @cached_property
-    def _can_keep(self) -> bool:
-        forward = self.bridge.original_model.forward
-        return "logits_to_keep" in inspect.signature(forward).parameters
 
     def _need_causal(self, what: str) -> None:
         if not self.is_causal:

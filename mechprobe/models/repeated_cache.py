@@ -1,0 +1,58 @@
+"""A key-value cache of few sequences that many runs read, repeated for one layer at a time."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+class RepeatedLayer(DynamicLayer):
+    """Keys and values of sequences that stay as they are; each run gets those of its own sequence before its new ones."""
+
+    def __init__(
+        self,
+        *,
+        keys: Float[Tensor, "case head before d_head"],
+        values: Float[Tensor, "case head before d_head"],
+        case: Int[Tensor, "row"],
+    ) -> None:
+        super().__init__()
+        self.keys = keys
+        self.values = values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
+        self._case = case
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the rows, old before new; nothing is kept, so that only one layer is ever repeated."""
+        old = self.keys.index_select(0, self._case), self.values.index_select(0, self._case)
+        return torch.cat([old[0], key_states], -2), torch.cat([old[1], value_states], -2)
+
+
+def empty_cache() -> DynamicCache:
+    """A cache that keeps every token, also in layers that attend to a window only (the mask sees to that)."""
+    return DynamicCache()
+
+
+def repeated_cache(cache: DynamicCache, n_before: int, case: Int[Tensor, "row"]) -> DynamicCache:
+    """The first `n_before` columns of a cache for each of many runs.
+
+    Args:
+        case: which sequence of the cache each run continues.
+    """
+    repeated = DynamicCache()
+    for layer in cache.layers:
+        keys, values = layer.keys, layer.values
+        assert keys is not None and values is not None
+        repeated.layers.append(
+            RepeatedLayer(
+                keys=keys[:, :, :n_before].contiguous(),
+                values=values[:, :, :n_before].contiguous(),
+                case=case,
+            )
+        )
+    return repeated
