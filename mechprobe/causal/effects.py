@@ -26,8 +26,8 @@ from mechprobe.models.subject import Subject
 EditPlan = Callable[[Int[Tensor, "row"], Int[Tensor, "row"]], Edit]
 """Condition and case of each row of a batch -> the edit for that batch."""
 
-BATCH_TOKENS = 8192
-"""Tokens of one forward pass; on CPU, larger batches were slower again (CAUSAL.md prototype)."""
+BATCH_TOKENS = 4096
+"""Tokens of one forward pass; on one CPU thread 2048 to 8192 are about as fast, and 16384 slower again."""
 KEPT_TOKEN_COST = 0.25
 """What a token whose keys and values are kept costs of a token that is run: a run holds them for one layer at a time."""
 

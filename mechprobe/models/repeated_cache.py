@@ -19,8 +19,8 @@ class RepeatedLayer(DynamicLayer):
         case: Int[Tensor, "row"],
     ) -> None:
         super().__init__()
-        self.keys = keys
-        self.values = values
+        self.keys, self.values = keys, values
+        self._old = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self._case = case
@@ -29,8 +29,8 @@ class RepeatedLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of the rows, old before new; nothing is kept, so that only one layer is ever repeated."""
-        old = self.keys.index_select(0, self._case), self.values.index_select(0, self._case)
-        return torch.cat([old[0], key_states], -2), torch.cat([old[1], value_states], -2)
+        keys, values = (old.index_select(0, self._case) for old in self._old)
+        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
 
 
 def empty_cache() -> DynamicCache:
@@ -45,14 +45,13 @@ def repeated_cache(cache: DynamicCache, n_before: int, case: Int[Tensor, "row"])
         case: which sequence of the cache each run continues.
     """
     repeated = DynamicCache()
-    for layer in cache.layers:
-        keys, values = layer.keys, layer.values
-        assert keys is not None and values is not None
-        repeated.layers.append(
-            RepeatedLayer(
-                keys=keys[:, :, :n_before].contiguous(),
-                values=values[:, :, :n_before].contiguous(),
-                case=case,
-            )
+    layers: list[Any] = list(cache.layers)
+    repeated.layers.extend(
+        RepeatedLayer(
+            keys=layer.keys[:, :, :n_before].contiguous(),
+            values=layer.values[:, :, :n_before].contiguous(),
+            case=case,
         )
+        for layer in layers
+    )
     return repeated
