@@ -16,11 +16,13 @@ class CausalConfig:
     """Name of the outcome that verdicts are about."""
     audit_outcome: str = "audit"
     """Name of the positive control: a question whose answer the thought must move; "" if there is none."""
+    unrelated_outcome: str = "unrelated"
+    """Name of the negative control: an outcome that the thought must not move; "" if there is none."""
     hook_names: tuple[str, ...] = ()
     """Hook points of the site sweep; empty: what enters the first block and what each block puts out."""
     positions: tuple[Position, ...] = POSITIONS
     """Tokens of the site sweep, relative to the span."""
-    n_select_pairs: int = 6
+    n_select_pairs: int = 10
     """Pairs of each indicator in the site sweep."""
     n_test_pairs: int = 48
     """Pairs of each indicator that its verdict rests on."""

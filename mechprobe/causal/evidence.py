@@ -22,7 +22,15 @@ from mechprobe.causal.statistics import (
     sign_flip_p,
 )
 from mechprobe.causal.strata import Baseline
-from mechprobe.causal.verdict import STRATA, Evidence, Pool, Stratum, StratumEffect, VerdictRule
+from mechprobe.causal.verdict import (
+    STRATA,
+    Evidence,
+    Pool,
+    Stratum,
+    StratumEffect,
+    Unrelated,
+    VerdictRule,
+)
 
 FAMILIES: tuple[tuple[Stratum, ...], ...] = (
     ("necessity", "sufficiency"),
@@ -44,11 +52,14 @@ class DirectionReadings:
     """The same interchange along random directions."""
     others: Float[np.ndarray, "other case"]
     """The same interchange along the other indicators' directions; may have no rows."""
+    complement: Float[np.ndarray, "case"] | None
+    """The whole activation of the partner except its coordinate along the direction; None: not run."""
     audit_effect: float
     audit_ceiling: float
     auroc: float
     moved: float
     rises: Mapping[Stratum, bool]
+    unrelated: Unrelated | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,10 +121,16 @@ def _stratum_effect(
         if can_matter
         else 1.0
     )
+    rest = (
+        None if readings.complement is None else unedited.moved(name, readings.complement[None])[0]
+    )
     return StratumEffect(
         n=len(values),
         n_clusters=len(set(clusters)),
         effect=_interval(values, clusters, effort),
+        anti_share=float((values < 0).mean()),
+        rest=math.nan if rest is None else float(rest.mean()),
+        rest_zero=None if rest is None else equivalence(rest, clusters, margin=rule.margin),
         flip_rate=float(unedited.flips(name, readings.interchanged[None]).mean()),
         p_sign=p_sign,
         p_holm=math.nan,
@@ -159,6 +176,7 @@ def _evidence(
         moved=readings.moved,
         specificity=_specificity(readings, found),
         rises=readings.rises,
+        unrelated=readings.unrelated,
         family_size=family_size,
         faults=faults,
         gaps=gaps,
@@ -197,6 +215,7 @@ def _faults(readings: DirectionReadings) -> tuple[str, ...]:
             readings.unedited.other,
             readings.interchanged,
             readings.patched,
+            *([] if readings.complement is None else [readings.complement]),
         ]
     )
     broken = int((~np.isfinite(runs)).sum())

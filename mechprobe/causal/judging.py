@@ -7,21 +7,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from mechprobe.causal.conditions import OTHER, RANDOM
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
-from mechprobe.causal.readings import Audit, IndicatorReadings
+from mechprobe.causal.readings import IndicatorReadings, SideOutcome
 from mechprobe.causal.resampling import Resampled
 from mechprobe.causal.statistics import cluster_bootstrap, dose_trend, equivalence
 from mechprobe.causal.verdict import (
     Evidence,
     Stratum,
+    Unrelated,
     Verdict,
     VerdictRule,
     decide,
     is_without_effect,
 )
-
-OTHER = "other:"
-"""Prefix of a control that is another indicator's direction."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,10 +70,12 @@ def direction_readings(readings: IndicatorReadings, direction: str) -> Direction
         unedited=readings.unedited,
         interchanged=readings.interchanged.logit_diff[index],
         patched=readings.patched.logit_diff[0],
-        null=readings.controls["random"].logit_diff,
+        null=readings.controls[RANDOM].logit_diff,
         others=others_of(readings),
+        complement=readings.complement.logit_diff[index],
         audit_effect=_audit_share(audit, None if audit is None else audit.interchanged[index]),
         audit_ceiling=_audit_share(audit, None if audit is None else audit.patched),
+        unrelated=_unrelated(readings.unrelated, index),
         auroc=readings.auroc[direction],
         moved=readings.moved[direction],
         rises=rises_of(readings, direction),
@@ -102,12 +103,23 @@ def others_of(readings: IndicatorReadings) -> Float[np.ndarray, "other case"]:
     return np.concatenate(rows) if rows else np.zeros((0, len(readings.cases)))
 
 
-def _audit_share(audit: Audit | None, edited: Float[np.ndarray, "case"] | None) -> float:
+def _audit_share(audit: SideOutcome | None, edited: Float[np.ndarray, "case"] | None) -> float:
     """Share of the text flip's effect on the audit answer; NaN where the text flip has none."""
     if audit is None or edited is None:
         return np.nan
     shares = audit.unedited.share_of_text_flip(edited)
     return float(shares.mean()) if len(shares) else np.nan
+
+
+def _unrelated(found: SideOutcome | None, index: int) -> Unrelated | None:
+    """Share of unrelated answers that the edit changes, beside the share that flipping the text changes."""
+    if found is None:
+        return None
+    base = found.unedited.base > 0
+    return Unrelated(
+        flip_rate=float(((found.interchanged[index] > 0) != base).mean()),
+        text_flip_rate=float(((found.unedited.other > 0) != base).mean()),
+    )
 
 
 def _with_resampling(

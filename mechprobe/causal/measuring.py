@@ -1,6 +1,6 @@
 """Run every condition of one indicator: its directions, their controls, doses and the positive control."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from mechprobe.causal.cases import Case
+from mechprobe.causal.complement import complement_plan
+from mechprobe.causal.conditions import SHADOWS
 from mechprobe.causal.config import CausalConfig
 from mechprobe.causal.controls import random_directions
 from mechprobe.causal.directions import Direction
@@ -23,11 +25,11 @@ from mechprobe.causal.effects import (
     patch_plan,
 )
 from mechprobe.causal.outcomes import Readings
-from mechprobe.causal.readings import Audit, Control, DoseSide, IndicatorReadings, MadeSides
+from mechprobe.causal.pair_choice import spread_over_sides
+from mechprobe.causal.readings import Control, DoseSide, IndicatorReadings, MadeSides, SideOutcome
 from mechprobe.causal.sites import Site, SiteActs, site_acts
 from mechprobe.causal.strata import Baseline, baseline
 from mechprobe.models.subject import Subject
-from mechprobe.transcripts.pairs import Side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,22 +65,29 @@ def measure_indicator(
     site: Site,
     directions: Sequence[Direction],
     controls: Sequence[Control],
-    unedited: Baseline,
-    audit_unedited: Baseline | None,
+    unedited_of: Mapping[str, Baseline],
     config: CausalConfig,
 ) -> IndicatorReadings:
     """Run an indicator's cases under all conditions.
+
+    Args:
+        unedited_of: outcome -> unedited runs; of the behaviour always, of the others where the cases have them.
 
     Raises:
         ShapeError: a direction is not as wide as the site.
         HookError: the site does not fire in a case.
     """
     outcome = config.behavior_outcome
+    unedited = unedited_of[outcome]
     acts = site_acts(runner.subject, cases, site, outcome)
     vectors = torch.stack([direction.vector for direction in directions])
     stacked = torch.cat([vectors, *(control.vectors for control in controls)])
     interchanged = runner.read(cases, outcome, interchange_plan(acts, stacked), len(stacked))
     own, by_control = _split(interchanged, len(vectors), controls)
+    shadows = [control for control in controls if control.name in SHADOWS]
+    tried = torch.cat([vectors, *(control.vectors for control in shadows)])
+    rest = runner.read(cases, outcome, complement_plan(acts, tried), len(tried))
+    own_rest, rest_by_control = _split(rest, len(vectors), shadows)
     gains = {d.name: coordinate_figures(acts, cases, d.vector[None]) for d in directions}
     return IndicatorReadings(
         indicator=directions[0].indicator,
@@ -88,16 +97,19 @@ def measure_indicator(
         unedited=unedited,
         patched=runner.read(cases, outcome, patch_plan(acts)),
         interchanged=own,
+        complement=own_rest,
         mean_ablated=runner.read(
             cases, outcome, _class_mean_plan(acts, cases, vectors), len(vectors)
         ),
         fragility=_shove(runner, cases, acts, vectors[0], config),
         controls=by_control,
+        control_complements=rest_by_control,
         dose=_doses(runner, cases, acts, directions, config),
         made=_made_sides(runner, cases, site, vectors, unedited, outcome),
-        audit=None
-        if audit_unedited is None
-        else _audit(runner, cases, site, vectors, audit_unedited, config),
+        audit=_side_outcome(runner, cases, site, vectors, unedited_of, config.audit_outcome),
+        unrelated=_side_outcome(
+            runner, cases, site, vectors, unedited_of, config.unrelated_outcome
+        ),
         auroc={name: float(figures.auroc[0]) for name, figures in gains.items()},
         moved={name: float(figures.moved[0]) for name, figures in gains.items()},
         control_moved={
@@ -258,26 +270,20 @@ def _made_sides(
     )
 
 
-def spread_over_sides(natural: Sequence[Side], n: int) -> list[int]:
-    """The numbers of up to `n` pairs, alternating between the natural sides as far as both last."""
-    sides = [[i for i, one in enumerate(natural) if one == s] for s in ("positive", "negative")]
-    longest = max(len(side) for side in sides)
-    mixed = [side[rank] for rank in range(longest) for side in sides if rank < len(side)]
-    return sorted(mixed[:n])
-
-
-def _audit(
+def _side_outcome(
     runner: Runner,
     cases: Sequence[Case],
     site: Site,
     vectors: Float[Tensor, "direction d"],
-    unedited: Baseline,
-    config: CausalConfig,
-) -> Audit:
-    outcome = config.audit_outcome
+    unedited_of: Mapping[str, Baseline],
+    outcome: str,
+) -> SideOutcome | None:
+    """The same interchange, read at another outcome; None where the cases lack it."""
+    if outcome not in unedited_of:
+        return None
     acts = site_acts(runner.subject, cases, site, outcome)
-    return Audit(
-        unedited=unedited,
+    return SideOutcome(
+        unedited=unedited_of[outcome],
         patched=runner.read(cases, outcome, patch_plan(acts)).logit_diff[0],
         interchanged=runner.read(
             cases, outcome, interchange_plan(acts, vectors), len(vectors)

@@ -6,28 +6,27 @@ verdicts from the test split.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mechprobe.causal.cases import Case, RenderedPair, natural_cases, render_pairs
+from mechprobe.causal.cases import Case, RenderedPair, natural_cases
+from mechprobe.causal.conditions import NULL_CONTROLS, control_directions
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.controls import (
-    covariance_matched_directions,
-    random_directions,
-    shuffled_label_directions,
-    without,
-)
 from mechprobe.causal.directions import Direction, SpanActs, fit_directions, span_acts
 from mechprobe.causal.evidence import Effort
-from mechprobe.causal.judging import OTHER, Judgement, count_verdicts, judge
-from mechprobe.causal.measuring import Runner, measure_indicator, spread_over_sides
+from mechprobe.causal.judging import Judgement, count_verdicts, judge
+from mechprobe.causal.keeping import kept
+from mechprobe.causal.measuring import Runner, measure_indicator
 from mechprobe.causal.neutral import neutral_text
-from mechprobe.causal.readings import Control, IndicatorReadings
+from mechprobe.causal.pair_choice import ChosenPairs, choose_pairs, spread_over_sides
+from mechprobe.causal.readings import IndicatorReadings
 from mechprobe.causal.resampling import Resampled, resample
 from mechprobe.causal.selftest import control_verdicts, false_drivers
-from mechprobe.causal.site_map import best_site, site_sweep
+from mechprobe.causal.site_map import best_sites, site_sweep
 from mechprobe.causal.sites import Site
 from mechprobe.causal.strata import Baseline, baseline, natural_gap
 from mechprobe.causal.tables import (
@@ -43,16 +42,6 @@ from mechprobe.errors import DataError
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair
 from mechprobe.transcripts.transcript import Transcript
-
-ORTHOGONAL = "_orthogonal"
-"""Suffix of a control whose directions have the real one taken out."""
-NULL_CONTROLS = (
-    "random",
-    "random_covariance",
-    f"random_covariance{ORTHOGONAL}",
-    "shuffled",
-    f"shuffled{ORTHOGONAL}",
-)
 
 DirectionSource = Callable[[SpanActs], Sequence[Direction]]
 """Labelled activations at the chosen site -> further directions to judge there, such as probe weights."""
@@ -72,8 +61,10 @@ class KnownTruth:
 class CausalResult:
     """The tables of a run, and what they were made from."""
 
-    site: Site
-    sites: pd.DataFrame
+    sites: Mapping[str, Site]
+    """Indicator -> where its verdict was asked for."""
+    sweep: pd.DataFrame
+    """The site sweep; empty where the sites were given."""
     effects: pd.DataFrame
     dose: pd.DataFrame
     verdicts: pd.DataFrame
@@ -89,33 +80,36 @@ def run_causal(
     config: CausalConfig,
     *,
     further_directions: DirectionSource | None = None,
-    site: Site | None = None,
+    sites: Site | Mapping[str, Site] | None = None,
     truth: KnownTruth | None = None,
+    keep: Path | None = None,
 ) -> CausalResult:
     """Give every indicator of the pairs a verdict.
 
     Args:
-        pairs: matched pairs of the splits "select" (the site) and "test" (the verdicts).
+        pairs: matched pairs of the splits "select" (the sites) and "test" (the verdicts).
         transcripts: those of split "fit" make the directions; those without held indicators measure damage.
-        further_directions: more directions to judge than the differences of means.
-        site: skip the sweep and ask for verdicts here.
+        further_directions: more directions to judge than the differences of means; asked once for each site.
+        sites: skip the sweep and ask for verdicts here, everywhere or by indicator.
+        keep: a folder that holds what is measured, so that a killed run goes on with the next indicator.
 
     Raises:
-        DataError: a split is empty, or no outcome has the configured name.
+        DataError: a split is empty, no outcome has the configured name, or an indicator has no site.
         ShapeError: a pair is of unequal length, or a direction is not as wide as the site.
     """
     truth = truth or KnownTruth()
-    chosen = _chosen_pairs(subject, pairs, config, needs_select=site is None)
-    sites = _sweep(subject, chosen.select, config) if site is None else pd.DataFrame()
-    site = best_site(sites, config.behavior_outcome) if site is None else site
+    chosen = choose_pairs(subject, pairs, config, needs_select=sites is None)
+    sweep = _sweep(subject, chosen.select, config) if sites is None else pd.DataFrame()
+    outcomes = [config.behavior_outcome, *([config.audit_outcome] if config.audit_outcome else [])]
+    places = _site_of_each(
+        chosen.indicators, best_sites(sweep, outcomes) if sites is None else sites
+    )
     fit = [transcript for transcript in transcripts if transcript.split == "fit"]
-    spans = span_acts(subject, fit, site, max_spans=config.n_fit_spans)
-    directions = _directions(spans, chosen.indicators, further_directions)
-    readings = _measure_all(subject, chosen, site, spans, directions, config)
-    judgements = _judge_all(subject, chosen, readings, config)
+    readings = _measure_all(subject, chosen, places, fit, further_directions, config, keep)
+    judgements = _judge_all(subject, chosen, readings, config, keep)
     return CausalResult(
-        site=site,
-        sites=sites,
+        sites=places,
+        sweep=sweep,
         effects=_effects(readings, config),
         dose=_dose(subject, readings, transcripts, config),
         verdicts=_verdicts(judgements, readings, truth),
@@ -125,50 +119,16 @@ def run_causal(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _ChosenPairs:
-    select: list[RenderedPair]
-    test: list[RenderedPair]
-
-    @property
-    def indicators(self) -> list[str]:
-        return list(dict.fromkeys(pair.indicator for pair in self.test))
-
-    def of(self, indicator: str) -> list[RenderedPair]:
-        return [pair for pair in self.test if pair.indicator == indicator]
-
-
-def _chosen_pairs(
-    subject: Subject, pairs: Sequence[MatchedPair], config: CausalConfig, *, needs_select: bool
-) -> _ChosenPairs:
-    select = take_pairs(pairs, "select", config.n_select_pairs) if needs_select else []
-    test = take_pairs(pairs, "test", config.n_test_pairs)
-    if not test or (needs_select and not select):
-        lacking = "test" if not test else "select"
+def _site_of_each(indicators: Sequence[str], sites: Site | Mapping[str, Site]) -> dict[str, Site]:
+    if isinstance(sites, Site):
+        return dict.fromkeys(indicators, sites)
+    lacking = sorted(set(indicators) - set(sites))
+    if lacking:
         raise DataError(
-            f"no matched pair has split {lacking!r} and an outcome; the {len(pairs)} pairs given have splits "
-            f"{sorted({pair.split for pair in pairs})}. Assign splits to the pairs."
+            f"no site is given for {', '.join(lacking)}; sites are given for {', '.join(sorted(sites))}. "
+            "Sweep pairs of every indicator, or give one site for all."
         )
-    names = {outcome.name for pair in test for outcome in pair.outcomes}
-    if config.behavior_outcome not in names:
-        raise DataError(
-            f"no pair has an outcome named {config.behavior_outcome!r}; they have {sorted(names)}. "
-            "Set behavior_outcome to one of these."
-        )
-    return _ChosenPairs(select=render_pairs(subject, select), test=render_pairs(subject, test))
-
-
-def take_pairs(pairs: Sequence[MatchedPair], split: str, n: int) -> list[MatchedPair]:
-    """Up to `n` pairs of each indicator, of both natural sides as far as they last."""
-    by_indicator: dict[str, list[MatchedPair]] = {}
-    for pair in pairs:
-        if pair.split == split:
-            by_indicator.setdefault(pair.indicator, []).append(pair)
-    return [
-        found[i]
-        for found in by_indicator.values()
-        for i in spread_over_sides([pair.natural for pair in found], n)
-    ]
+    return {name: sites[name] for name in indicators}
 
 
 def _sweep(subject: Subject, select: Sequence[RenderedPair], config: CausalConfig) -> pd.DataFrame:
@@ -184,6 +144,65 @@ def _sweep(subject: Subject, select: Sequence[RenderedPair], config: CausalConfi
     )
 
 
+def _measure_all(
+    subject: Subject,
+    chosen: ChosenPairs,
+    sites: Mapping[str, Site],
+    fit: Sequence[Transcript],
+    further: DirectionSource | None,
+    config: CausalConfig,
+    keep: Path | None,
+) -> list[IndicatorReadings]:
+    """The readings of each indicator, site by site, in the order of the indicators."""
+    with tqdm(desc="interventions", unit=" runs", disable=None) as bar:
+        runner = Runner(subject=subject, batch_tokens=config.batch_tokens, progress=bar.update)
+        unedited = {
+            outcome: _unedited(runner, chosen, outcome)
+            for outcome in (config.behavior_outcome, config.audit_outcome, config.unrelated_outcome)
+            if outcome
+        }
+        found: dict[str, IndicatorReadings] = {}
+        for site in dict.fromkeys(sites.values()):
+            spans = span_acts(subject, fit, site, max_spans=config.n_fit_spans)
+            directions = _directions(spans, chosen.indicators, further)
+            here = [name for name in chosen.indicators if sites[name] == site]
+            for name in tqdm(here, desc=f"indicators at {site}", disable=None):
+                found[name] = kept(
+                    keep,
+                    f"readings-{name}",
+                    partial(
+                        _measure_one, runner, chosen, name, spans, directions, unedited, config
+                    ),
+                )
+    return [found[name] for name in chosen.indicators]
+
+
+def _measure_one(
+    runner: Runner,
+    chosen: ChosenPairs,
+    indicator: str,
+    spans: SpanActs,
+    directions: Mapping[str, Sequence[Direction]],
+    unedited: Mapping[str, Mapping[str, Baseline]],
+    config: CausalConfig,
+) -> IndicatorReadings:
+    cases = chosen.cases(indicator, config.behavior_outcome)
+    shared = {
+        outcome: found[indicator]
+        for outcome, found in unedited.items()
+        if all(outcome in case.pair.outcomes for case in cases) and indicator in found
+    }
+    return measure_indicator(
+        runner,
+        cases,
+        spans.site,
+        directions[indicator],
+        control_directions(indicator, spans, directions, config),
+        shared,
+        config,
+    )
+
+
 def _directions(
     spans: SpanActs, indicators: Sequence[str], further: DirectionSource | None
 ) -> dict[str, list[Direction]]:
@@ -194,43 +213,7 @@ def _directions(
     return directions
 
 
-def _measure_all(
-    subject: Subject,
-    chosen: _ChosenPairs,
-    site: Site,
-    spans: SpanActs,
-    directions: Mapping[str, Sequence[Direction]],
-    config: CausalConfig,
-) -> list[IndicatorReadings]:
-    bar = tqdm(desc="interventions", unit=" runs", disable=None)
-    runner = Runner(subject=subject, batch_tokens=config.batch_tokens, progress=bar.update)
-    unedited = _unedited(runner, chosen, config.behavior_outcome)
-    audits = _unedited(runner, chosen, config.audit_outcome) if config.audit_outcome else {}
-    readings: list[IndicatorReadings] = []
-    for indicator in tqdm(chosen.indicators, desc="indicators", disable=None):
-        cases = _cases(chosen, indicator, config.behavior_outcome)
-        has_audit = all(config.audit_outcome in case.pair.outcomes for case in cases)
-        readings.append(
-            measure_indicator(
-                runner,
-                cases,
-                site,
-                directions[indicator],
-                _controls(indicator, spans, directions, config),
-                unedited[indicator],
-                audits.get(indicator) if has_audit else None,
-                config,
-            )
-        )
-    bar.close()
-    return readings
-
-
-def _cases(chosen: _ChosenPairs, indicator: str, outcome: str) -> list[Case]:
-    return natural_cases([pair for pair in chosen.of(indicator) if outcome in pair.outcomes])
-
-
-def _unedited(runner: Runner, chosen: _ChosenPairs, outcome: str) -> dict[str, Baseline]:
+def _unedited(runner: Runner, chosen: ChosenPairs, outcome: str) -> dict[str, Baseline]:
     """Both sides of every pair; the scale is the natural gap over all indicators."""
     pairs = [pair for pair in chosen.test if outcome in pair.outcomes]
     if not pairs:
@@ -247,40 +230,12 @@ def _unedited(runner: Runner, chosen: _ChosenPairs, outcome: str) -> dict[str, B
     return {name: whole.pick(names == name) for name in dict.fromkeys(names.tolist())}
 
 
-def _controls(
-    indicator: str,
-    spans: SpanActs,
-    directions: Mapping[str, Sequence[Direction]],
-    config: CausalConfig,
-) -> list[Control]:
-    acts, is_present = spans.of(indicator)
-    own = directions[indicator][0].vector
-    width, seed = acts.shape[-1], config.seed + 101 * (1 + list(directions).index(indicator))
-    covariance = covariance_matched_directions(spans.acts, config.n_covariance_matched, seed=seed)
-    shuffled = shuffled_label_directions(acts, is_present, config.n_shuffled, seed=seed)
-    # Some of these hold a good part of the real direction. Both are run: as drawn, and without it.
-    found = {
-        "random": random_directions(config.n_random, width, seed=seed),
-        "random_covariance": covariance,
-        f"random_covariance{ORTHOGONAL}": without(covariance, own),
-        "shuffled": shuffled,
-        f"shuffled{ORTHOGONAL}": without(shuffled, own),
-    }
-    controls = [Control(name=name, vectors=vectors) for name, vectors in found.items()]
-    if config.with_other_indicators:
-        controls += [
-            Control(name=f"{OTHER}{name}", vectors=found[0].vector[None])
-            for name, found in directions.items()
-            if name != indicator
-        ]
-    return [control for control in controls if len(control.vectors)]
-
-
 def _judge_all(
     subject: Subject,
-    chosen: _ChosenPairs,
+    chosen: ChosenPairs,
     readings: Sequence[IndicatorReadings],
     config: CausalConfig,
+    keep: Path | None,
 ) -> list[Judgement]:
     names = list(dict.fromkeys(d.name for one in readings for d in one.directions))
     regenerated: dict[str, Resampled] = {}
@@ -290,14 +245,18 @@ def _judge_all(
             return None
         if indicator not in regenerated:
             pairs = chosen.of(indicator)
-            kept = spread_over_sides([pair.natural for pair in pairs], config.n_resampled_pairs)
-            regenerated[indicator] = resample(
-                subject,
-                [pairs[i] for i in kept],
-                config.behavior_outcome,
-                n_samples=config.n_samples,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed,
+            some = spread_over_sides([pair.natural for pair in pairs], config.n_resampled_pairs)
+            regenerated[indicator] = kept(
+                keep,
+                f"resampled-{indicator}",
+                lambda: resample(
+                    subject,
+                    [pairs[i] for i in some],
+                    config.behavior_outcome,
+                    n_samples=config.n_samples,
+                    max_new_tokens=config.max_new_tokens,
+                    seed=config.seed,
+                ),
             )
         return regenerated[indicator]
 

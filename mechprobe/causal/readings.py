@@ -25,8 +25,8 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Audit:
-    """The positive control: does the edit move the answer to the question about this very thought?"""
+class SideOutcome:
+    """The same interchange at another outcome than the behaviour: a positive or a negative control."""
 
     unedited: Baseline
     patched: Float[np.ndarray, "case"]
@@ -75,13 +75,20 @@ class IndicatorReadings:
     patched: Readings
     interchanged: Readings
     """One condition a direction."""
+    complement: Readings
+    """Everything at the site but the direction; one condition a direction."""
     mean_ablated: Readings
     fragility: Readings
     """A shove of the first direction's length along random directions."""
     controls: Mapping[str, Readings]
+    control_complements: Mapping[str, Readings]
+    """Complements of the controls that may overlap with the real direction."""
     dose: tuple[DoseSide, ...]
     made: MadeSides
-    audit: Audit | None
+    audit: SideOutcome | None
+    """The positive control: the answer to the question about this very thought, which the edit must move."""
+    unrelated: SideOutcome | None
+    """The negative control: an answer that has nothing to do with the thought, which the edit must not move."""
     auroc: Mapping[str, float]
     """Direction -> AUROC of its coordinate on the matched pairs."""
     moved: Mapping[str, float]

@@ -1,13 +1,15 @@
 """The protocol tried on directions that drive nothing: how many of them does it call a driver?
 
 Every random or shuffled direction goes through the whole rule, with the other random directions as its null. Its
-dose curve is not run but taken as rising, which can only make more of them drivers.
+dose curve is not run but taken as rising, and the complement of random directions is not run but taken as passed,
+which can only make more of them drivers.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from mechprobe.causal.conditions import RANDOM
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.judging import others_of
 from mechprobe.causal.readings import IndicatorReadings
@@ -34,15 +36,17 @@ def false_drivers(verdicts: Sequence[VerdictName]) -> str:
 
 
 def _as_direction(readings: IndicatorReadings, control: str, draw: int) -> DirectionReadings:
-    null = readings.controls["random"].logit_diff
+    null = readings.controls[RANDOM].logit_diff
+    rest = readings.control_complements.get(control)
     return DirectionReadings(
         indicator=readings.indicator,
         direction=control,
         unedited=readings.unedited,
         interchanged=readings.controls[control].logit_diff[draw],
         patched=readings.patched.logit_diff[0],
-        null=np.delete(null, draw, axis=0) if control == "random" else null,
+        null=np.delete(null, draw, axis=0) if control == RANDOM else null,
         others=others_of(readings),
+        complement=None if rest is None else rest.logit_diff[draw],
         audit_effect=np.nan,
         audit_ceiling=1.0,
         auroc=np.nan,

@@ -1,6 +1,6 @@
 """The site sweep: patch whole activations over hook points and tokens, and choose where to ask for verdicts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +27,8 @@ ALL = "all"
 """Indicator column of the rows that average over the indicators."""
 TOLERANCE = 0.15
 """A smaller site is preferred when it lacks at most this share of the best one's effect."""
+MIN_RUNS = 6
+"""Runs that an indicator's text flip must change before its own sweep may decide its site."""
 
 
 def site_sweep(
@@ -83,15 +85,43 @@ def best_site(sweep: pd.DataFrame, outcome: str = "behavior") -> Site:
             "no site can be chosen: in no pair does flipping the text change an outcome. Give more pairs to "
             "the select split, or pairs whose behaviour depends on their indicator."
         )
-    good = [site for site in means if means[site] >= (1 - TOLERANCE) * max(means.values())]
-    return min(good, key=lambda site: (SIMPLEST_FIRST.index(site.position), -means[site]))
+    return _simplest(means)
 
 
-def _mean_effects(sweep: pd.DataFrame, outcomes: Sequence[str] | None) -> dict[Site, float]:
+def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> dict[str, Site]:
+    """The site of each indicator: the best one of all, or its own where that one does not reach its thought.
+
+    One site for all would refuse a thought that is read elsewhere. An indicator leaves the common site only if its own
+    best does clearly more; the first of `outcomes` that its text flip changes in `MIN_RUNS` runs decides.
+
+    Raises:
+        DataError: no site outside the decision token was measured on pairs where the text matters.
+    """
+    common = best_site(sweep, outcomes[0])
+    chosen: dict[str, Site] = {}
+    for name in sorted({str(found) for found in sweep["indicator"]} - {ALL}):
+        own = sweep.query("indicator == @name and n >= @MIN_RUNS")
+        effects: dict[Site, float] = {}
+        for outcome in outcomes:
+            effects = effects or _mean_effects(own, [outcome], name)
+        far = bool(effects) and effects.get(common, 0.0) < (1 - TOLERANCE) * max(effects.values())
+        chosen[name] = _simplest(effects) if far else common
+    return chosen
+
+
+def _simplest(effects: Mapping[Site, float]) -> Site:
+    """The simplest position among the sites that do nearly as well as the best."""
+    good = [site for site in effects if effects[site] >= (1 - TOLERANCE) * max(effects.values())]
+    return min(good, key=lambda site: (SIMPLEST_FIRST.index(site.position), -effects[site]))
+
+
+def _mean_effects(
+    sweep: pd.DataFrame, outcomes: Sequence[str] | None, indicator: str = ALL
+) -> dict[Site, float]:
     """Mean effect of each candidate site over outcomes; None: over all."""
     effects: dict[Site, list[float]] = {}
     for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
-        is_candidate = row["indicator"] == ALL and row["position"] in SIMPLEST_FIRST
+        is_candidate = row["indicator"] == indicator and row["position"] in SIMPLEST_FIRST
         is_counted = outcomes is None or row["outcome"] in outcomes
         if is_candidate and is_counted and np.isfinite(row["effect"]):
             site = Site(hook_name=row["hook_name"], position=row["position"])

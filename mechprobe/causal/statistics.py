@@ -41,6 +41,8 @@ class Equivalence:
     high: float
     n_needed: int
     """Transcripts that would show equivalence with power .9 if the spread stays as it is; 0: unknown."""
+    detectable: float = math.nan
+    """The least mean that a one-sided test at .05 would find with power .9 (minimum detectable effect)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +177,9 @@ def equivalence(
     if spread < 1e-9:
         inside = abs(float(means.mean())) < margin
         mean = float(means.mean())
-        return Equivalence(p_value=0.0 if inside else 1.0, low=mean, high=mean, n_needed=2)
+        return Equivalence(
+            p_value=0.0 if inside else 1.0, low=mean, high=mean, n_needed=2, detectable=0.0
+        )
     described = DescrStatsW(means)
     p_value = float(described.ttost_mean(-margin, margin)[0])
     low, high = described.tconfint_mean(alpha=0.10)
@@ -184,6 +188,7 @@ def equivalence(
         low=float(low),
         high=float(high),
         n_needed=needed_for_equivalence(float(means.mean()), spread, margin=margin),
+        detectable=float(stats.norm.ppf(0.95) + stats.norm.ppf(POWER)) * spread / len(means) ** 0.5,
     )
 
 

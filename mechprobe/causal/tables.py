@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from mechprobe.causal.conditions import RANDOM
 from mechprobe.causal.judging import Judgement
 from mechprobe.causal.neutral import NeutralText, neutral_kl
 from mechprobe.causal.outcomes import Readings
@@ -19,8 +20,12 @@ VERDICT_COLUMNS = (
     *("indicator", "role", "direction", "hook_name", "position", "verdict"),
     *("necessity", "necessity_low", "necessity_high", "necessity_flips"),
     *("sufficiency", "sufficiency_low", "sufficiency_high", "sufficiency_flips"),
-    *("release", "inhibition", "p_value", "q_holm", "p_random", "n"),
+    *("release", "release_low", "release_high", "release_flips"),
+    *("inhibition", "inhibition_low", "inhibition_high", "inhibition_flips"),
+    *(f"complement_{name}" for name in STRATA),
+    *("p_value", "q_holm", "p_random", "n_random", "mde", "n"),
     *("specificity", "ceiling", "auroc", "audit_effect", "audit_ceiling"),
+    *("unrelated_flips", "unrelated_text_flips", "anti_share"),
     *("resampled", "resampled_low", "resampled_high", "given_partner"),
     *("text_necessity", "text_sufficiency", "text_release", "text_inhibition"),
     *("truth", "right", "reason"),
@@ -44,6 +49,8 @@ DOSE_COLUMNS = (
     *("indicator", "direction", "strength", "control", "draw", "n", "effect", "low", "high"),
     *("mass", "kl_neutral"),
 )
+REST = "_complement"
+"""Suffix of an operation on everything at the site but the direction."""
 MIN_GIVEN_PARTNER = 4
 """Runs with and without a partner from which an effect is given for both."""
 N_BOOT = 500
@@ -67,7 +74,7 @@ def verdict_row(
 ) -> Row:
     """One row of verdicts.parquet."""
     evidence, verdict = judgement.evidence, judgement.verdict
-    strata = evidence.strata
+    strata, unrelated = evidence.strata, evidence.unrelated
     primary = [strata[name] for name in ("necessity", "sufficiency") if name in strata]
     row: Row = {
         "indicator": evidence.indicator,
@@ -79,12 +86,17 @@ def verdict_row(
         "p_value": verdict.p_value,
         "q_holm": max((found.p_holm for found in primary), default=np.nan),
         "p_random": max((found.p_random for found in primary), default=np.nan),
+        "n_random": len(readings.controls[RANDOM].logit_diff),
+        "mde": max((found.zero.detectable for found in primary), default=np.nan),
         "n": len(readings.cases),
         "specificity": evidence.specificity,
         "ceiling": evidence.ceiling,
         "auroc": evidence.auroc,
         "audit_effect": evidence.audit_effect,
         "audit_ceiling": evidence.audit_ceiling,
+        "unrelated_flips": unrelated.flip_rate if unrelated else np.nan,
+        "unrelated_text_flips": unrelated.text_flip_rate if unrelated else np.nan,
+        "anti_share": max((found.anti_share for found in primary), default=np.nan),
         "resampled": evidence.resampled.value if evidence.resampled else np.nan,
         "resampled_low": evidence.resampled.low if evidence.resampled else np.nan,
         "resampled_high": evidence.resampled.high if evidence.resampled else np.nan,
@@ -99,6 +111,7 @@ def verdict_row(
         row[f"{name}_low"] = found.effect.low if found else np.nan
         row[f"{name}_high"] = found.effect.high if found else np.nan
         row[f"{name}_flips"] = found.flip_rate if found else np.nan
+        row[f"complement_{name}"] = found.rest if found else np.nan
     row |= {f"text_{name}": value for name, value in text_flip_effects(readings.unedited).items()}
     return {column: row[column] for column in VERDICT_COLUMNS}
 
@@ -116,6 +129,9 @@ def effect_rows(readings: IndicatorReadings, outcome: str, *, seed: int) -> Iter
         own = common | {"direction": direction.name, "control": "none", "draw": 0}
         one = readings.interchanged.rows(index, index + 1)
         yield from _interchange_rows(own, readings.unedited, one, seed=seed)
+        rest = readings.complement.rows(index, index + 1)
+        yield from _rows(own, f"N1{REST}", REMOVING, readings.unedited, rest, seed=seed)
+        yield from _rows(own, f"S1{REST}", ADDING, readings.unedited, rest, seed=seed)
         ablated = readings.mean_ablated.rows(index, index + 1)
         yield from _rows(own, "N2", REMOVING, readings.unedited, ablated, seed=seed)
         yield from _steering_rows(own, readings, direction.name, seed=seed)

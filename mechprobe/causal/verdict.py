@@ -5,7 +5,7 @@ difference of misbehaving runs minus that of behaving runs), so 1.0 moves a run 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -67,6 +67,8 @@ class VerdictRule:
     """Change of the misbehaviour rate, with the later text written anew, that counts as text-mediated."""
     resampled_margin: float = 0.20
     """Bound within which the 90 % interval of that change must lie for a read-out."""
+    max_unrelated: float = 0.10
+    """Share of unrelated answers that an edit may change beyond what flipping the text changes."""
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < self.min_effect:
@@ -96,6 +98,22 @@ class StratumEffect:
     p_random: float
     """Where the effect stands among operation-matched random directions."""
     zero: Equivalence
+    anti_share: float = math.nan
+    """Share of runs that move the other way (Tan et al., arXiv 2407.12404)."""
+    rest: float = math.nan
+    """What the whole activation except this direction does (the complement); NaN: not run."""
+    rest_zero: Equivalence | None = None
+    """Whether that is none for practical purposes; None: not run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unrelated:
+    """What happens to an answer that has nothing to do with the thought."""
+
+    flip_rate: float
+    """Share of runs in which the edit changes it."""
+    text_flip_rate: float
+    """Share in which flipping the thought in the text changes it: what even the text cannot help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +143,8 @@ class Evidence:
     """Whether the outcome rises with the strength of steering: down from the necessity runs, up from the
     sufficiency runs; a stratum without a dose curve is absent."""
     family_size: int
+    unrelated: Unrelated | None = None
+    """The negative control; None where there is none."""
     resampled: Interval | None = None
     """Change of the misbehaviour rate when the text after the span is written anew."""
     resampled_zero: Equivalence | None = None
@@ -154,6 +174,11 @@ def decide(evidence: Evidence, rule: VerdictRule) -> Verdict:
     fault = _site_fault(evidence, rule)
     if fault:
         return _nothing("invalid", fault)
+    parts: list[Stratum] = [
+        name for name, found in evidence.strata.items() if _is_part(found, rule)
+    ]
+    if parts:
+        return _nothing("undetermined", _part_or_shadow(evidence, parts))
     shown: list[Stratum] = [name for name in STRATA if not shortfall(evidence, name, rule)]
     if "necessity" in shown or "sufficiency" in shown:
         return _drives(evidence, rule, shown)
@@ -188,6 +213,22 @@ def shortfall(evidence: Evidence, name: Stratum, rule: VerdictRule) -> str:
             f"effect {value:.2f} does not stand out from random directions (p {found.p_random:.3f})"
         )
     return ""
+
+
+def _is_part(found: StratumEffect, rule: VerdictRule) -> bool:
+    """Whether there is an effect, and the rest of the activation has one too without this direction."""
+    has_effect = found.effect.value >= rule.min_effect and found.effect.low > 0
+    return has_effect and found.rest_zero is not None and not found.rest_zero.p_value <= rule.alpha
+
+
+def _part_or_shadow(evidence: Evidence, parts: Sequence[Stratum]) -> str:
+    """Interchange cannot tell one axis of a wider cause from a direction that only overlaps with the cause."""
+    sizes = "; ".join(
+        f"{name} {evidence.strata[name].effect.value:.2f} along the direction and "
+        f"{evidence.strata[name].rest:.2f} along everything else"
+        for name in parts
+    )
+    return f"a part or a shadow of the cause: {sizes}, which is not equivalent to none"
 
 
 def is_without_effect(evidence: Evidence, rule: VerdictRule) -> bool:
@@ -225,6 +266,12 @@ def _site_fault(evidence: Evidence, rule: VerdictRule) -> str:
         return (
             f"the edit hardly moves the coordinate ({evidence.moved:.2f} standard deviations < "
             f"{rule.min_moved}); the direction does not tell the two sides of a pair apart"
+        )
+    unrelated = evidence.unrelated
+    if unrelated and unrelated.flip_rate > unrelated.text_flip_rate + rule.max_unrelated:
+        return (
+            f"the edit changes {unrelated.flip_rate:.0%} of unrelated answers, where flipping the text changes "
+            f"{unrelated.text_flip_rate:.0%}: it breaks the model rather than the thought"
         )
     for name, found in evidence.strata.items():
         whole = evidence.ceiling_effects.get(name, math.nan)

@@ -1,9 +1,9 @@
 """The stages that intervene: where a thought acts, and the verdict on its direction."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,17 +11,19 @@ import torch
 
 from mechprobe.causal.cases import render_pairs
 from mechprobe.causal.directions import Direction, SpanActs, direction_along, probe_pattern
-from mechprobe.causal.protocol import KnownTruth, run_causal, take_pairs
-from mechprobe.causal.site_map import best_site, site_sweep
-from mechprobe.causal.sites import Site
+from mechprobe.causal.pair_choice import take_pairs
+from mechprobe.causal.protocol import KnownTruth, run_causal
+from mechprobe.causal.site_map import best_site, best_sites, site_sweep
 from mechprobe.errors import DataError
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.records import atomic_write_text
 from mechprobe.saes.lens import decoder_rows
+from mechprobe.study.chosen_sites import SITE_FILE, ChosenSites, write_sites
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
-SITE_FILE = "site.json"
+KEPT = "kept"
+"""What the causal stage has measured so far, until it is done."""
 PROBE_SCORER = "dense_logistic"
 PROBE_DIRECTION = "dense_logistic_pattern"
 """A probe's weight is a filter; what it detects lies along its pattern (Haufe et al. 2014)."""
@@ -51,20 +53,9 @@ def causal_stage(run: Run, sites_digest: str, probe_digest: str) -> Stage:
         inputs={"site": sites_digest, "probes": probe_digest},
         run=lambda: _judge(run),
         outputs=tuple(run.folder / name for name in names),
+        partial=(run.folder / "causal" / KEPT,),
         seed=run.config.causal.seed,
     )
-
-
-def read_site(folder: Path) -> Site:
-    """The site that the sweep chose.
-
-    Raises:
-        DataError: the sweep has not run.
-    """
-    path = folder / "sites" / SITE_FILE
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; run the study's sites stage first.")
-    return Site(**json.loads(path.read_text()))
 
 
 def _sweep_settings(run: Run) -> Mapping[str, Any]:
@@ -95,11 +86,15 @@ def _sweep(run: Run) -> Mapping[str, Any]:
         batch_tokens=config.batch_tokens,
         seed=config.seed,
     )
-    site = best_site(table, config.behavior_outcome)
+    outcomes = [name for name in (config.behavior_outcome, config.audit_outcome) if name]
+    chosen = ChosenSites(
+        common=best_site(table, config.behavior_outcome), of=best_sites(table, outcomes)
+    )
     table.to_parquet(run.folder / "sites.parquet")
-    atomic_write_text(run.folder / "sites" / SITE_FILE, json.dumps(asdict(site)) + "\n")
-    run.say(f"the thoughts act at {site}")
-    return asdict(site)
+    write_sites(run.folder, chosen)
+    elsewhere = [f"{name} at {site}" for name, site in chosen.of.items() if site != chosen.common]
+    run.say("; ".join([f"the thoughts act at {chosen.common}", *elsewhere]))
+    return asdict(chosen)
 
 
 def _judge(run: Run) -> Mapping[str, Any]:
@@ -110,8 +105,9 @@ def _judge(run: Run) -> Mapping[str, Any]:
         run.transcripts,
         run.config.causal,
         further_directions=lambda spans: _further_directions(run, spans),
-        site=run.site,
+        sites=run.sites.of,
         truth=truth,
+        keep=run.folder / "causal" / KEPT,
     )
     tables: dict[str, pd.DataFrame] = {
         "effects": result.effects,
@@ -121,11 +117,12 @@ def _judge(run: Run) -> Mapping[str, Any]:
     for name, table in tables.items():
         table.to_parquet(run.folder / f"{name}.parquet")
     atomic_write_text(run.folder / "selftest.json", json.dumps(result.selftest, indent=2) + "\n")
+    shutil.rmtree(run.folder / "causal" / KEPT)
     return {"selftest": result.selftest}
 
 
 def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
-    """The dense probe's pattern and the best SAE feature's decoder row, judged beside the difference of means."""
+    """The dense probe's pattern and, where the SAE stands, its best feature's decoder row."""
     bank = ProbeBank.load(run.folder / "probes")
     hook_name = spans.site.hook_name
     probes = bank.find(PROBE_SCORER, hook_name)
@@ -138,6 +135,8 @@ def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
         )
         for name in probes.indicators
     ]
+    if hook_name != run.feature_hook:
+        return found
     features = pd.read_parquet(run.folder / "features.parquet")
     best: Any = features[features["rank"] == 1]
     decoder = decoder_rows(run.sae) if len(best) else torch.zeros(0, 0)

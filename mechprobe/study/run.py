@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mechprobe.activations.store import ActivationStore
-from mechprobe.causal.sites import Site
 from mechprobe.models.organism.truth import OrganismTruth, read_truth
 from mechprobe.models.subject import Subject
 from mechprobe.records import digest_tree
 from mechprobe.saes.checkpoints import load_sae
+from mechprobe.study.chosen_sites import ChosenSites, read_sites
 from mechprobe.study.config import StudyConfig
 from mechprobe.study.shipped import find_model, find_organism
 from mechprobe.taxonomy import Taxonomy, load_taxonomy
@@ -94,7 +94,9 @@ class Run:
     @cached_property
     def feature_hook(self) -> str:
         """Where the SAE stands: at the site of the verdicts, or the last hook point that was captured."""
-        return self.site.hook_name if self.config.kind == "organism" else self.hook_names[-1]
+        return (
+            self.sites.common.hook_name if self.config.kind == "organism" else self.hook_names[-1]
+        )
 
     @cached_property
     def sae(self) -> Any:
@@ -105,11 +107,9 @@ class Run:
         return load_sae(source, sae_id or None, self.config.loading.device)
 
     @cached_property
-    def site(self) -> Site:
+    def sites(self) -> ChosenSites:
         """Where directions, features and verdicts are asked for."""
-        from mechprobe.study.causes import read_site
-
-        return read_site(self.folder)
+        return read_sites(self.folder)
 
     def settings(self, *names: str) -> Mapping[str, Any]:
         """Some of the study's settings, as plain values for a record."""

@@ -39,6 +39,7 @@ def readings(share: float, *, n: int = 40, seed: int = 0) -> DirectionReadings:
         patched=unedited.other,
         null=unedited.base + rng.normal(0, 0.1, (20, n)),
         others=unedited.base + rng.normal(0, 0.1, (3, n)),
+        complement=unedited.base + (1 - share) * (unedited.other - unedited.base),
         audit_effect=1.0,
         audit_ceiling=1.0,
         auroc=1.0,
@@ -95,7 +96,7 @@ def test_nan_logits_give_no_number():
     broken[3] = np.nan
     verdict = decide(family_evidence([replace(one, interchanged=broken)], RULE, EFFORT)[0], RULE)
     assert verdict.name == "invalid"
-    assert "1 of 160 runs" in verdict.reason
+    assert "1 of 200 runs" in verdict.reason
     assert math.isnan(verdict.p_value)
 
 

@@ -68,8 +68,8 @@ def test_no_direction_that_means_nothing_is_called_a_driver(result):
 
 
 def test_the_sweep_finds_where_the_thought_acts_and_does_not_choose_the_decision_token(result):
-    assert result.site == SITE
-    everywhere = result.sites[result.sites["indicator"] == "all"].set_index(
+    assert set(result.sites.values()) == {SITE}
+    everywhere = result.sweep[result.sweep["indicator"] == "all"].set_index(
         ["hook_name", "position", "outcome"]
     )["effect"]
     assert everywhere["blocks.0.hook_out", "span_last", "behavior"] == pytest.approx(1.0, abs=0.01)
@@ -88,7 +88,9 @@ def test_partners_show_what_the_pooled_effect_hides(result):
 
 def test_the_tables_are_whole(result):
     effects = result.effects
-    assert set(effects["operation"]) == {"N1", "S1", "N2", "S2", "P0"}
+    assert set(effects["operation"]) == {
+        *("N1", "S1", "N1_complement", "S1_complement", "N2", "S2", "P0")
+    }
     controls = set(effects["control"].str.split(":").str[0])
     assert controls == {
         "none",
@@ -111,7 +113,7 @@ def test_the_tables_are_whole(result):
 def test_verdicts_at_a_dead_site_are_refused(planted):
     dead = Site(hook_name="blocks.0.hook_out", position="after_span")
     found = run_causal(
-        planted.subject, lies_of(planted), planted.transcripts, CONFIG, site=dead
+        planted.subject, lies_of(planted), planted.transcripts, CONFIG, sites=dead
     ).verdicts
     assert found["verdict"].tolist() == ["invalid"]
     assert found["reason"].str.contains("refused").all()
@@ -129,7 +131,7 @@ def test_further_directions_are_judged_in_the_same_way_and_seeds_hold(planted):
             lies_of(planted),
             planted.transcripts,
             CONFIG,
-            site=SITE,
+            sites=SITE,
             further_directions=further,
         )
         for _ in range(2)
@@ -151,7 +153,7 @@ def test_missing_parts_are_named(planted):
     with pytest.raises(DataError, match="named 'deeds'"):
         run_causal(*run, replace(CONFIG, behavior_outcome="deeds"))
     with pytest.raises(DataError, match="no labelled span"):
-        run_causal(planted.subject, planted.pairs[-20:], [], CONFIG, site=SITE)
+        run_causal(planted.subject, planted.pairs[-20:], [], CONFIG, sites=SITE)
     with pytest.raises(ConfigError, match="n_random"):
         CausalConfig(n_random=5)
     with pytest.raises(ConfigError, match="strengths"):
@@ -188,13 +190,13 @@ def test_a_probe_is_judged_along_its_pattern_not_its_weight():
 
 
 def test_a_sweep_without_any_effect_of_the_text_chooses_nothing(result):
-    silent = result.sites.assign(effect=np.nan)
+    silent = result.sweep.assign(effect=np.nan)
     with pytest.raises(DataError, match="no site can be chosen"):
         best_site(silent)
 
 
 def test_a_smaller_site_is_preferred_when_it_does_nearly_as_well(result):
-    template = result.sites[result.sites["indicator"] == "all"].iloc[:1]
+    template = result.sweep[result.sweep["indicator"] == "all"].iloc[:1]
     rows = [
         template.assign(hook_name="blocks.0.hook_out", position="span_all", effect=1.0),
         template.assign(hook_name="blocks.1.hook_out", position="span_last", effect=0.93),
