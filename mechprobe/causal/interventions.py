@@ -2,16 +2,24 @@
 
 `positions` holds, for each case of the batch, the tokens to edit, counted in the case's own sequence, so that padding
 and generation step by step do not matter; -1 fills up unequal numbers. Directions have unit length and may differ from
-case to case, so that many conditions share one forward pass.
+case to case, so that many conditions share one forward pass. A direction that is not finite is refused; a value that is
+not reads as a broken run in its own case only.
 """
 
 from collections.abc import Callable
 
-import torch
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechprobe.causal.edited_rows import (
+    Rows,
+    check_basis,
+    check_numbers,
+    check_unit,
+    edit_at,
+    fitting,
+)
 from mechprobe.models.hooks import Edit, EditContext
 
 Change = Callable[[Float[Tensor, "row d"]], Float[Tensor, "row d"]]
@@ -20,15 +28,16 @@ Change = Callable[[Float[Tensor, "row d"]], Float[Tensor, "row d"]]
 def replace_at(
     hook_name: str, positions: Int[Tensor, "case site"], acts: Float[Tensor, "case site d"]
 ) -> Edit:
-    """Write whole activations (activation patching)."""
+    """Write whole activations (activation patching).
 
-    def apply(live: Tensor, context: EditContext) -> Tensor:
-        edited = live.clone()
-        case, slot, token = _rows(positions, context)
-        edited[case, token] = acts[case, slot].to(live.dtype)
-        return edited
+    Raises:
+        ShapeError: in the pass, where the widths differ.
+    """
 
-    return Edit(hook_name=hook_name, apply=apply)
+    def operation(live: Tensor, rows: Rows) -> Tensor:
+        return fitting(acts, live, "the activation to write")[rows.case, rows.slot]
+
+    return edit_at(hook_name, positions, operation)
 
 
 def set_coordinate(
@@ -41,19 +50,61 @@ def set_coordinate(
 
     With the partner's coordinate it is an interchange (Geiger et al., arXiv 2303.02536), with the mean of the
     other class a mean ablation, with 0 the ablation of Arditi et al. (arXiv 2406.11717).
+
+    Raises:
+        ShapeError: a direction is not finite or not of length 1 (one of length 0 changes nothing); in the pass, where
+            its width differs.
     """
+    check_unit(directions, or_zero=True)
 
-    def apply(live: Tensor, context: EditContext) -> Tensor:
-        edited = live.clone()
-        case, slot, token = _rows(positions, context)
-        rows = live[case, token]
-        along = directions[case].to(live.dtype)
-        now = einsum(rows, along, "row d, row d -> row")
-        change = values[case, slot].to(live.dtype) - now
-        edited[case, token] = rows + change[:, None] * along
-        return edited
+    def operation(live: Tensor, rows: Rows) -> Tensor:
+        along = fitting(directions, live, "the direction")[rows.case]
+        now = einsum(live, along, "row d, row d -> row")
+        change = values.to(live)[rows.case, rows.slot] - now
+        return live + change[:, None] * along
 
-    return Edit(hook_name=hook_name, apply=apply)
+    return edit_at(hook_name, positions, operation)
+
+
+def set_in_subspace(
+    hook_name: str,
+    positions: Int[Tensor, "case site"],
+    bases: Float[Tensor, "case d k"],
+    values: Float[Tensor, "case site k"],
+) -> Edit:
+    """Set the coordinates in a subspace and leave the rest: h + B (values - B'h).
+
+    `basis.expand(n_cases, -1, -1)` gives every case the same subspace without copying it.
+
+    Raises:
+        ShapeError: a basis is not finite or not orthonormal; in the pass, where its width differs.
+    """
+    check_basis(bases[:1] if bases.stride(0) == 0 else bases)
+
+    def operation(live: Tensor, rows: Rows) -> Tensor:
+        along = fitting(bases.mT, live, "the basis")[rows.case]
+        change = values.to(live)[rows.case, rows.slot] - einsum(
+            along, live, "row k d, row d -> row k"
+        )
+        return live + einsum(along, change, "row k d, row k -> row d")
+
+    return edit_at(hook_name, positions, operation)
+
+
+def interchange_subspace(
+    hook_name: str,
+    positions: Int[Tensor, "case site"],
+    bases: Float[Tensor, "case d k"],
+    partner: Float[Tensor, "case site d"],
+) -> Edit:
+    """Give each case its partner's part in a subspace (distributed interchange, arXiv 2303.02536, section 3).
+
+    Raises:
+        ShapeError: see `set_in_subspace`.
+    """
+    along = fitting(bases.mT, partner.flatten(0, 1), "the basis")
+    values = einsum(partner, along, "case site d, case k d -> case site k")
+    return set_in_subspace(hook_name, positions, bases, values)
 
 
 def add_direction(
@@ -62,56 +113,50 @@ def add_direction(
     directions: Float[Tensor, "case d"],
     amounts: Float[Tensor, "case site"],
 ) -> Edit:
-    """Add amount * direction at the chosen tokens (steering, arXiv 2312.06681)."""
+    """Add amount * direction at the chosen tokens (steering, arXiv 2312.06681).
 
-    def apply(live: Tensor, context: EditContext) -> Tensor:
-        edited = live.clone()
-        case, slot, token = _rows(positions, context)
-        moved = amounts[case, slot][:, None] * directions[case]
-        edited[case, token] = live[case, token] + moved.to(live.dtype)
-        return edited
+    Raises:
+        ShapeError: a direction is not finite; in the pass, where the widths differ.
+    """
+    check_numbers(directions, "the direction")
 
-    return Edit(hook_name=hook_name, apply=apply)
+    def operation(live: Tensor, rows: Rows) -> Tensor:
+        along = fitting(directions, live, "the direction")[rows.case]
+        return live + amounts.to(live)[rows.case, rows.slot][:, None] * along
+
+    return edit_at(hook_name, positions, operation)
 
 
 def change_at(hook_name: str, positions: Int[Tensor, "case site"], change: Change) -> Edit:
     """Apply any function of the activation at the chosen tokens, such as an SAE feature's clamp."""
-
-    def apply(live: Tensor, context: EditContext) -> Tensor:
-        edited = live.clone()
-        case, _slot, token = _rows(positions, context)
-        edited[case, token] = change(live[case, token]).to(live.dtype)
-        return edited
-
-    return Edit(hook_name=hook_name, apply=apply)
+    return edit_at(hook_name, positions, lambda live, _rows: change(live))
 
 
 def steer_everywhere(hook_name: str, direction: Float[Tensor, "d"], amount: float) -> Edit:
-    """Add amount * direction at every token, also at each step of generation."""
+    """Add amount * direction at every token, also at each step of generation.
+
+    Raises:
+        ShapeError: see `add_direction`.
+    """
+    check_numbers(direction, "the direction")
 
     def apply(live: Tensor, _context: EditContext) -> Tensor:
-        return live + amount * direction.to(live.dtype)
+        return live + amount * fitting(direction, live.flatten(0, 1), "the direction")
 
     return Edit(hook_name=hook_name, apply=apply)
 
 
 def ablate_everywhere(hook_name: str, direction: Float[Tensor, "d"], value: float = 0.0) -> Edit:
-    """Hold the coordinate along a unit direction at `value` at every token."""
+    """Hold the coordinate along a unit direction at `value` at every token.
+
+    Raises:
+        ShapeError: see `set_coordinate`.
+    """
+    check_unit(direction)
 
     def apply(live: Tensor, _context: EditContext) -> Tensor:
-        along = direction.to(live.dtype)
+        along = fitting(direction, live.flatten(0, 1), "the direction")
         now = einsum(live, along, "case pos d, d -> case pos")
         return live + (value - now)[..., None] * along
 
     return Edit(hook_name=hook_name, apply=apply)
-
-
-def _rows(
-    positions: Int[Tensor, "case site"], context: EditContext
-) -> tuple[Int[Tensor, "row"], Int[Tensor, "row"], Int[Tensor, "row"]]:
-    """Case, slot and column of every position that this pass holds; filling and padding never meet."""
-    wanted = positions.to(context.positions.device)[:, :, None]
-    case, slot, column = torch.nonzero(
-        (wanted == context.positions[:, None, :]) & (wanted >= 0), as_tuple=True
-    )
-    return case, slot, column
