@@ -70,18 +70,15 @@ def resume(
 
     rows = TokenBatch(token_ids=start.batch.token_ids[case], mask=start.batch.mask[case])
     last = rows.mask[:, start.n_before :].sum(1) - 1
-    few = last.unique()
     case = case.to(passes.device)
     with _blocks_replaced(passes.bridge, points, start, case):
-        logits = passes.call(
+        return passes.at(
             rows,
+            last,
             since=start.n_before,
-            keep=few.to(passes.device),
             past_key_values=repeated_cache(start.cache, start.n_before, case),
             use_cache=True,
         )
-    at = torch.searchsorted(few, last) if logits.shape[1] == len(few) else last
-    return logits[torch.arange(len(at), device=logits.device), at.to(logits.device)]
 
 
 def align(

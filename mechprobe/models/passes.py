@@ -47,12 +47,28 @@ class Passes:
         forward = self.bridge.original_model.forward
         return "logits_to_keep" in inspect.signature(forward).parameters
 
-    def whole(
-        self, batch: TokenBatch, *, keep: Int[Tensor, "kept"] | None = None
-    ) -> Float[Tensor, "case pos vocab"]:
-        """Logits of sequences that are read from their first token, at all columns or those to keep."""
+    def whole(self, batch: TokenBatch) -> Float[Tensor, "case pos vocab"]:
+        """Logits at all columns of sequences that are read from their first token."""
         options: dict[str, Any] = {"use_cache": False} if self.is_causal else {}
-        return self.call(batch, keep=keep, **options)
+        return self.call(batch, **options)
+
+    def at(
+        self,
+        batch: TokenBatch,
+        columns: Int[Tensor, "case"],
+        *,
+        since: int = 0,
+        **options: Any,
+    ) -> Float[Tensor, "case vocab"]:
+        """Logits of a decoder at one column of each sequence, counted from `since`.
+
+        The vocabulary is wide, so only the columns that are read go through the unembedding.
+        """
+        few = columns.unique()
+        options = {"use_cache": False} | options
+        logits = self.call(batch, since=since, keep=few.to(self.device), **options)
+        is_few = logits.shape[1] == len(few)
+        return pick_columns(logits, torch.searchsorted(few, columns) if is_few else columns)
 
     def step(self, batch: TokenBatch, cache: Any) -> tuple[Float[Tensor, "case vocab"], Any]:
         """Logits of the next token: the whole prompt at first, then the newest token with the cache."""
@@ -97,3 +113,11 @@ class Passes:
             yield
         finally:
             self._context = None
+
+
+def pick_columns(
+    logits: Float[Tensor, "case pos vocab"], columns: Int[Tensor, "case"]
+) -> Float[Tensor, "case vocab"]:
+    """One column of each sequence."""
+    cases = torch.arange(len(columns), device=logits.device)
+    return logits[cases, columns.to(logits.device)]

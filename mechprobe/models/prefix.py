@@ -85,6 +85,8 @@ class PrefixSharing:
         width = self._hooks.widths[self._hooks.resolve(edit.hook_name)]
         acts = keys.new_ones((*positions.shape, width))
         edited = edit.apply(acts, EditContext(positions=positions))
+        if edited is acts:
+            return
         changed = ((edited != acts).any(-1) & (positions >= 0)).nonzero().tolist()
         if changed:
             row, column = changed[0]
@@ -110,11 +112,9 @@ class PrefixSharing:
         with torch.no_grad():
             found = self.resume(self.start(tokens, _PROBE_FIRST, n_blocks), case)
             rows = TokenBatch.of([tokens[i] for i in case.tolist()], self._pad_id)
-            whole = self._passes.whole(rows)
-        ends = rows.mask.sum(1).to(whole.device) - 1
-        wanted = whole[torch.arange(len(ends), device=whole.device), ends].float()
-        allowed = TOLERANCES.get(whole.dtype, TOLERANCES[torch.float32])
-        gap = float((found.float() - wanted).abs().max())
+            wanted = self._passes.at(rows, rows.mask.sum(1) - 1)
+        allowed = TOLERANCES.get(wanted.dtype, TOLERANCES[torch.float32])
+        gap = float((found.float() - wanted.float()).abs().max())
         return gap <= allowed * max(1.0, float(wanted.abs().max()))
 
 

@@ -22,7 +22,7 @@ from mechprobe.models.hooks import (
 )
 from mechprobe.models.loading import digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
-from mechprobe.models.passes import Passes
+from mechprobe.models.passes import Passes, pick_columns
 from mechprobe.models.prefix import PrefixSharing
 from mechprobe.models.rendering import Rendering, render
 from mechprobe.models.templates import read_chat_template
@@ -163,18 +163,14 @@ class Subject:
             ModelError: the model is an encoder, whose vocabulary head is not trained.
         """
         self._need_causal("logits")
-        # The vocabulary is wide, so only the positions that are read go through the unembedding.
+        self._need_room(batch.token_ids.shape[1])
+        # Edits of the unembedding are shown all positions.
         edits_unembedding = any(self.resolve(e.hook_name).startswith("unembed") for e in edits)
-        few = None if positions is None or edits_unembedding else positions.unique().to(self.device)
         with self.editing(edits), torch.no_grad():
-            self._need_room(batch.token_ids.shape[1])
-            logits = self._passes.whole(batch, keep=few)
-        if positions is None:
-            return logits
-        at = positions.to(logits.device)
-        if few is not None and logits.shape[1] == len(few):
-            at = torch.searchsorted(few, at)
-        return logits[torch.arange(len(at), device=logits.device), at]
+            if positions is not None and not edits_unembedding:
+                return self._passes.at(batch, positions)
+            logits = self._passes.whole(batch)
+        return logits if positions is None else pick_columns(logits, positions)
 
     def shared_blocks(self, hook_names: Sequence[str]) -> int | None:
         """How many of the first blocks `run_shared` computes once for edits at these hook points.
@@ -235,8 +231,8 @@ class Subject:
             raise HookError("no hook point was named to capture from; name at least one.")
         points = {canonical: self.hooks.points[canonical] for canonical in wanted.values()}
         catching = captured_acts(points, found)
+        self._need_room(batch.token_ids.shape[1])
         with self.editing(edits), catching, torch.no_grad(), suppress(AllCapturedError):
-            self._need_room(batch.token_ids.shape[1])
             self._passes.whole(batch)
         return {name: found[canonical] for name, canonical in wanted.items()}
 

@@ -5,6 +5,7 @@ import torch
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
 from mechprobe.causal.controls import random_directions
 from mechprobe.causal.effects import (
+    SitePlan,
     addition_plan,
     coordinate_plan,
     grid_batches,
@@ -12,9 +13,15 @@ from mechprobe.causal.effects import (
     measure,
     patch_plan,
 )
-from mechprobe.causal.interventions import ablate_everywhere, change_at, steer_everywhere
-from mechprobe.causal.sites import Site, site_acts
+from mechprobe.causal.interventions import (
+    ablate_everywhere,
+    add_direction,
+    change_at,
+    steer_everywhere,
+)
+from mechprobe.causal.sites import Site, SiteActs, site_acts
 from mechprobe.errors import DataError, HookError, ShapeError
+from mechprobe.models.hooks import Edit, EditContext
 
 HOOK = "blocks.0.hook_out"
 SITE = Site(hook_name=HOOK, position="span_last")
@@ -117,6 +124,133 @@ def test_batches_cover_the_grid_once_within_their_budget():
     assert pairs == {(c, i) for c in range(3) for i in range(4)}
     assert sum(len(case) for _condition, case in batches) == 12
     assert all(len(case) * lengths[case].max() <= 20 for _condition, case in batches)
+
+
+def test_batches_count_kept_tokens_as_a_quarter():
+    lengths, kept = np.array([20, 18, 40]), np.array([12, 0, 36])
+    batches = grid_batches(lengths, 2, 24, kept=kept)
+    rows = [
+        list(zip(case.tolist(), condition.tolist(), strict=True)) for condition, case in batches
+    ]
+    # 4 run after 36 kept cost 13, 8 after 12 cost 11, 18 after none 18; a mixed batch is as wide as its widest parts.
+    assert rows == [[(2, 0)], [(2, 1)], [(0, 0), (0, 1)], [(1, 0)], [(1, 1)]]
+
+
+def two_tokens(acts: SiteActs, site_positions: torch.Tensor) -> SiteActs:
+    """The same site with a second, later token in some cases."""
+    more = torch.stack([acts.positions[:, 0], site_positions], 1)
+    return SiteActs(
+        site=acts.site,
+        positions=more,
+        own=acts.own.repeat(1, 2, 1),
+        partner=acts.partner.repeat(1, 2, 1) * 1.5,
+    )
+
+
+def plans_of(acts: SiteActs, d_model: int, n: int) -> dict[str, SitePlan]:
+    vectors = random_directions(n, d_model, seed=2)
+    numbers = torch.randn(n, *acts.positions.shape, generator=torch.Generator().manual_seed(0))
+    return {
+        "patch": patch_plan(acts),
+        "interchange": interchange_plan(acts, vectors),
+        "coordinate": coordinate_plan(acts, vectors, numbers),
+        "addition": addition_plan(acts, vectors, 3 * numbers),
+    }
+
+
+@pytest.mark.parametrize("hook_name", ["hook_embed", HOOK, "blocks.1.attn.hook_out"])
+@pytest.mark.parametrize("outcome", ["behavior", "audit"])
+def test_sharing_what_is_before_the_edits_changes_no_result(planted, lies, hook_name, outcome):
+    """Thoughts stand at different tokens, some cases are edited at two, and batches cut cases apart."""
+    subject, n = planted.subject, 5
+    acts = site_acts(subject, lies, Site(hook_name=hook_name, position="span_all"), outcome)
+    later = torch.where(torch.arange(len(lies)) % 2 == 0, acts.positions[:, 0] + 1, -1)
+    acts = two_tokens(acts, later)
+    assert len(set(acts.positions[:, 0].tolist())) > 2
+    for name, plan in plans_of(acts, subject.d_model, n).items():
+        found = measure(subject, lies, outcome, plan=plan, n_conditions=n, batch_tokens=300)
+        wanted = measure(subject, lies, outcome, plan=plan.__call__, n_conditions=n)
+        assert found.logit_diff == pytest.approx(wanted.logit_diff, abs=2e-5), name
+        assert found.mass == pytest.approx(wanted.mass, abs=1e-5), name
+
+
+def test_conditions_share_and_single_runs_do_not(planted, lies, monkeypatch):
+    subject = planted.subject
+    plan = plans_of(site_acts(subject, lies, SITE, "audit"), subject.d_model, 4)["interchange"]
+
+    def refuse(*_args: object, **_kwargs: object):
+        raise AssertionError("not this way")
+
+    told: list[int] = []
+    subject.shared_blocks([HOOK])
+    with monkeypatch.context() as patched:
+        patched.setattr(subject, "run", refuse)
+        measure(subject, lies, "audit", plan=plan, n_conditions=4, progress=told.append)
+    assert sum(told) == 4 * len(lies)
+    with monkeypatch.context() as patched:
+        patched.setattr(subject, "run_shared", refuse)
+        measure(subject, lies, "audit", plan=plan)
+        measure(subject, lies, "audit", plan=plan.__call__, n_conditions=4)
+        measure(subject, lies, "audit", n_conditions=4)
+        patched.setattr(subject, "shared_blocks", lambda _names: None)
+        measure(subject, lies, "audit", plan=plan, n_conditions=4)
+
+
+def test_a_plan_knows_the_first_token_it_edits():
+    def edit(tokens: torch.Tensor, _condition: torch.Tensor, _case: torch.Tensor):
+        return add_direction(HOOK, tokens, torch.ones(len(tokens), 4), torch.ones(tokens.shape))
+
+    plan = SitePlan(
+        hook_name=HOOK, positions=torch.tensor([[5, 3, -1], [-1, 8, 9], [0, -1, -1]]), edit=edit
+    )
+    assert plan.first.tolist() == [3, 8, 0]
+    assert plan(torch.tensor([0]), torch.tensor([1])).hook_name == HOOK
+    with pytest.raises(HookError, match="case 1 has no token"):
+        _ = SitePlan(hook_name=HOOK, positions=torch.tensor([[2], [-1]]), edit=edit).first
+
+
+def test_an_edit_outside_the_tokens_of_its_plan_is_refused(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "audit")
+    vectors = random_directions(4, planted.subject.d_model, seed=1)
+    first = int(acts.positions[3, 0])
+
+    def early(tokens: torch.Tensor, condition: torch.Tensor, case: torch.Tensor):
+        moved = tokens - (case == 3).long()[:, None]
+        return add_direction(HOOK, moved, vectors[condition], torch.ones(tokens.shape))
+
+    plan = SitePlan(hook_name=HOOK, positions=acts.positions, edit=early)
+    with pytest.raises(HookError, match=f"changes token {first - 1} .* said to be {first}"):
+        measure(planted.subject, lies, "audit", plan=plan, n_conditions=4)
+    late = SitePlan(hook_name=HOOK, positions=acts.positions + 40, edit=early)
+    with pytest.raises(HookError, match="would not fire"):
+        measure(planted.subject, lies, "audit", plan=late, n_conditions=4)
+
+
+def test_a_broken_run_reads_nan_and_leaves_the_others(planted, lies):
+    acts = site_acts(planted.subject, lies, SITE, "audit")
+
+    def edit_by(broken: float):
+        def edit(tokens: torch.Tensor, condition: torch.Tensor, case: torch.Tensor) -> Edit:
+            is_broken = (condition == 2) & (case == 5)
+            amounts = torch.where(is_broken, broken, condition.float())
+
+            def apply(live: torch.Tensor, where: EditContext) -> torch.Tensor:
+                is_chosen = (where.positions == tokens)[..., None]
+                return torch.where(is_chosen, live + amounts[:, None, None], live)
+
+            return Edit(hook_name=HOOK, apply=apply)
+
+        return SitePlan(hook_name=HOOK, positions=acts.positions, edit=edit)
+
+    found, whole = (
+        measure(planted.subject, lies, "audit", plan=edit_by(broken), n_conditions=4)
+        for broken in (float("nan"), 1.0)
+    )
+    is_broken = np.zeros(found.logit_diff.shape, dtype=bool)
+    is_broken[2, 5] = True
+    assert (np.isnan(found.logit_diff) == is_broken).all()
+    assert (np.isnan(found.mass) == is_broken).all()
+    assert found.logit_diff[~is_broken] == pytest.approx(whole.logit_diff[~is_broken], abs=1e-5)
 
 
 def test_edits_everywhere_and_edits_by_a_function_agree(planted, lies):
