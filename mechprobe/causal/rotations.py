@@ -57,9 +57,9 @@ def rotate_to(
 
     def operation(acts: Tensor, _rows: Rows) -> Tensor:
         along = fitting(plane.mT, acts, "the plane")
-        inside = einsum(along, acts, "axis d, row d -> row axis")
+        inside = einsum(along, acts, "side d, row d -> row side")
         wanted = inside.norm(dim=-1, keepdim=True) * aim.to(acts)
-        turned = acts + einsum(along, wanted - inside, "axis d, row axis -> row d")
+        turned = acts + einsum(along, wanted - inside, "side d, row side -> row d")
         return torch.where(inside[:, :1] > 0, turned, acts) if only_aligned else turned
 
     return operation
@@ -77,9 +77,9 @@ def rotate_by(plane: Float[Tensor, "d 2"], degrees: float) -> Operation:
 
     def operation(acts: Tensor, _rows: Rows) -> Tensor:
         along = fitting(plane.mT, acts, "the plane")
-        inside = einsum(along, acts, "axis d, row d -> row axis")
-        wanted = einsum(matrix.to(acts), inside, "new axis, row axis -> row new")
-        return acts + einsum(along, wanted - inside, "axis d, row axis -> row d")
+        inside = einsum(along, acts, "side d, row d -> row side")
+        wanted = einsum(matrix.to(acts), inside, "new side, row side -> row new")
+        return acts + einsum(along, wanted - inside, "side d, row side -> row d")
 
     return operation
 
