@@ -5,6 +5,7 @@ do not covary with the labels, and without covariance no linear classifier does 
 direction is taken out, correlated ones still tell; LEACE shows whether a linear reading as such is needed.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,7 +57,7 @@ class ConceptEraser:
 
 def fit_eraser(
     acts: Float[Tensor, "row d"],
-    labels: Bool[Tensor, "row"] | Int[Tensor, "row"] | Float[Tensor, "row concept"],
+    labels: Bool[Tensor, "label"] | Int[Tensor, "label"] | Float[Tensor, "label concept"],
     *,
     method: Method = "leace",
     shrinkage: bool = False,
@@ -122,6 +123,8 @@ def _check_rows(acts: Tensor, targets: Tensor) -> None:
 
 
 def _fitter() -> Callable[..., Any]:
-    from concept_erasure import LeaceFitter
-
+    with warnings.catch_warnings():
+        # The library compiles its shrinkage with torch.jit.script when it is imported.
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        from concept_erasure import LeaceFitter
     return LeaceFitter

@@ -167,7 +167,8 @@ def test_rotation_in_a_plane_reaches_the_angle_and_leaves_the_rest(degrees: floa
 
 def test_turning_by_angles_adds_them_up_and_a_full_turn_is_nothing():
     plane, rows = basis(2), chosen_rows()
-    nowhere = Rows(case=torch.zeros(5).long(), slot=torch.zeros(5).long(), position=torch.zeros(5).long(), column=torch.zeros(5).long())  # fmt: skip
+    none = torch.zeros(5, dtype=torch.long)
+    nowhere = Rows(case=none, slot=none, position=none, column=none)
     twice = rotate_by(plane, 50.0)(rotate_by(plane, 20.0)(rows, nowhere), nowhere)
     assert torch.allclose(twice, rotate_by(plane, 70.0)(rows, nowhere), atol=1e-5)
     assert torch.allclose(rotate_by(plane, 360.0)(rows, nowhere), rows, atol=1e-5)

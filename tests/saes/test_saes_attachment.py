@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mechprobe.errors import CheckpointError
+from mechprobe.errors import CheckpointError, ShapeError
 from mechprobe.saes.attachment import error_term, feature_edit, scale_features, set_features
 from tests.saes.made_sae import D_IN, D_SAE, MadeSae
 
@@ -70,3 +70,26 @@ def test_ablating_inactive_features_does_nothing_and_half_precision_stays_half()
 def test_an_sae_that_normalises_each_input_is_refused():
     with pytest.raises(CheckpointError, match="layer_norm"):
         feature_edit(MadeSae(normalize_activations="layer_norm"), lambda f: f)
+
+
+@torch.no_grad()
+def test_scaling_moves_each_feature_by_its_own_share_of_its_decoder_row():
+    sae, acts = MadeSae(), some_acts()
+    feature_acts = sae.encode(acts)
+    edited = feature_edit(sae, scale_features([2, 9], 0.25))(acts)
+    moved = -0.75 * feature_acts[..., [2, 9]] @ sae.W_dec[[2, 9]]
+    assert torch.allclose(edited - acts, moved, atol=1e-5)
+
+
+def test_unknown_features_and_numbers_that_are_none_are_refused():
+    with pytest.raises(ShapeError, match=f"feature {D_SAE} is asked for, the SAE has 0 to"):
+        feature_edit(MadeSae(), set_features([D_SAE], 1.0), features=[D_SAE])
+    with pytest.raises(ShapeError, match="value for the features is nan"):
+        set_features([1], float("nan"))
+    with pytest.raises(ShapeError, match="factor for the features is inf"):
+        scale_features([1], float("inf"))
+
+
+def test_activations_of_another_width_are_refused():
+    with pytest.raises(ShapeError, match=f"reads {D_IN} numbers, the hook point has 3"):
+        feature_edit(MadeSae(), set_features([1], 1.0))(torch.ones(2, 3))
