@@ -1,7 +1,7 @@
 """Erase a concept from activations so that no linear probe can read it; the one door to concept-erasure.
 
-LEACE (Belrose et al., arXiv 2306.03819, theorem 4.3) is the smallest affine change of the activations after which they
-do not covary with the labels, and without covariance no linear classifier does better than a constant. Where a single
+LEACE (Belrose et al., arXiv 2306.03819, section 4) is the smallest affine change of the activations after which they do
+not covary with the labels, and without covariance no linear classifier does better than a constant. Where a probe's own
 direction is taken out, correlated ones still tell; LEACE shows whether a linear reading as such is needed.
 """
 

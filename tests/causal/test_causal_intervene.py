@@ -1,12 +1,13 @@
 """An intervention on a model: at the selected tokens, in every pass, in order, and gone when it is over."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mechprobe.causal.intervene import intervene, selected_edit
+from mechprobe.causal.intervene import chosen_tokens, intervene, selected_edit
 from mechprobe.causal.operations import (
     interchange,
     mean_ablation,
@@ -22,8 +23,10 @@ from mechprobe.causal.rotations import plane_of, rotate_by, rotate_to, turn_to
 from mechprobe.causal.selection import EVERY_TOKEN, NEW_TOKENS, InSpans, Where
 from mechprobe.errors import HookError, LabelError, ShapeError
 from mechprobe.models.batches import TokenBatch
+from mechprobe.models.hooks import EditContext
 from mechprobe.models.rendering import Rendering
 from mechprobe.models.subject import Subject
+from mechprobe.models.windows import Window
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.transcripts.transcript import Message, Span, Transcript
 
@@ -185,10 +188,9 @@ def test_a_text_that_continues_a_cut_rendering_counts_as_new(
     assert (firings.passes, firings.tokens) == (STEPS - 1, 3 * (STEPS - 1))
 
 
-def test_batched_generation_is_single_generation_with_every_operation(
-    subject: Subject, renderings: list[Rendering]
-):
-    for operation in OPERATIONS.values():
+def test_batched_generation_is_single_generation(subject: Subject, renderings: list[Rendering]):
+    for name in ("steer", "within", "rotate to", "conditional"):
+        operation = OPERATIONS[name]
         with intervene(subject, HOOK, operation, ASSISTANT, renderings):
             together = subject.generate(ids(renderings), max_new_tokens=4, seed=[1, 2, 3])
         for i, rendering in enumerate(renderings):
@@ -341,3 +343,18 @@ def test_a_text_that_is_read_in_windows_is_refused(tiny_llama: Path):
     windowed = Subject.load(tiny_llama, window=8)
     with pytest.raises(ShapeError, match="windows"):
         selected_edit(HOOK, zero_ablation(), Where(), [windowed.render(TALKS[0])])
+
+
+def test_special_tokens_round_a_window_are_never_selected(renderings: list[Rendering]):
+    rendering = renderings[0]
+    n = len(rendering.token_ids)
+    window = Window(
+        token_ids=np.concatenate([[1], rendering.token_ids, [2]]),
+        tokens=np.concatenate([[-1], np.arange(n), [-1]]),
+    )
+    framed = replace(rendering, windows=(window,))
+    choose = chosen_tokens(ASSISTANT, [framed])
+    rows = choose(EditContext(positions=torch.arange(n + 2)[None]))
+    wanted = np.flatnonzero(ASSISTANT.mask(rendering)) + 1
+    assert rows.position.tolist() == wanted.tolist()
+    assert rows.slot.tolist() == list(range(len(wanted)))
