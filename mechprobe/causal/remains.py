@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechprobe.causal.directions import SpanActs
+from mechprobe.causal.erasure import fit_eraser
 from mechprobe.causal.span_halves import SpanHalves, halve
 from mechprobe.errors import ShapeError
 from mechprobe.evaluation.bootstrap import Interval, auroc_interval
@@ -60,7 +61,7 @@ class Remains:
     after: tuple[Readable, ...]
     """After the direction, then after further directions that the fresh linear probe found."""
     erased: tuple[Readable, ...]
-    """After each eraser that was given."""
+    """After each eraser, fitted on the same half as the probes."""
     dims_to_chance: int | None
     """Directions taken out until the fresh linear probe's interval reaches .5; None if those tried were too few."""
     chance_low: float
@@ -84,7 +85,7 @@ class Remains:
 def readable_after_removal(
     spans: SpanActs,
     indicator: str,
-    direction: Float[Tensor, "d"],
+    direction: Float[Tensor, "d"] | None,
     *,
     groups: Sequence[str] | None = None,
     erasers: Mapping[str, FitErasure] | None = None,
@@ -94,30 +95,27 @@ def readable_after_removal(
     """Fit probes on half of the spans before and after removals, and read the other half.
 
     Args:
-        direction: projected out, which to a fresh probe is the same as mean ablation.
+        direction: projected out, which to a fresh probe is the same as mean ablation; None for the difference of means
+            of the half that probes are fitted on, which is free of the bias that the module names.
         groups: the transcript of each span of `spans`, all of whose spans go to the same half and are resampled
             together; None where no transcript has two spans of an indicator.
-        erasers: name -> how to fit an eraser, read beside the directions.
+        erasers: name -> how to fit an eraser, read beside the directions; None for LEACE.
 
     Raises:
         DataError: a half lacks spans of a class.
         ShapeError: the direction is zero or not as wide as the site, or there is not one group for each span.
     """
     halves = halve(spans, indicator, groups=groups, seed=seed)
+    if direction is None:
+        direction = halves.difference_of_means()
     if len(direction) != spans.acts.shape[-1] or not float(direction.norm()) > 0:
         raise ShapeError(
             f"the direction has {len(direction)} numbers and length {float(direction.norm())}; {spans.site.hook_name} "
             f"has {spans.acts.shape[-1]} and the length must be above 0."
         )
-    removed = [direction / direction.norm()]
-    before, probe = _read(halves, "none", lambda acts: acts, n_boot, seed)
-    after: list[Readable] = []
-    for number in range(1, MAX_DIRECTIONS + 1):
-        name = "1 direction" if number == 1 else f"{number} directions"
-        found, probe = _read(halves, name, _projection(removed), n_boot, seed)
-        after.append(found)
-        removed.append(torch.from_numpy(probe.raw_direction()))
-    fits = erasers or {}
+    before, _probe = _read(halves, "none", lambda acts: acts, n_boot, seed)
+    after = _read_one_after_another(halves, direction / direction.norm(), n_boot, seed)
+    fits = {"leace": fit_eraser} if erasers is None else erasers
     erased = [
         _read(halves, name, fit(halves.fit_acts, halves.fit_present), n_boot, seed)[0]
         for name, fit in fits.items()
@@ -129,7 +127,7 @@ def readable_after_removal(
     return Remains(
         indicator=indicator,
         before=before,
-        after=tuple(after),
+        after=after,
         erased=tuple(erased),
         dims_to_chance=reached[0] if reached else None,
         chance_low=0.5 - spread,
@@ -157,6 +155,19 @@ def remains_rows(remains: Remains) -> list[dict[str, object]]:
         for found in (remains.before, *remains.after, *remains.erased)
         for reader, interval in (("linear", found.linear), ("quadratic", found.quadratic))
     ]
+
+
+def _read_one_after_another(
+    halves: SpanHalves, direction: Float[Tensor, "d"], n_boot: int, seed: int
+) -> tuple[Readable, ...]:
+    """Take out the direction, then what the fresh linear probe finds, and so on."""
+    removed, found = [direction], list[Readable]()
+    for number in range(1, MAX_DIRECTIONS + 1):
+        name = "1 direction" if number == 1 else f"{number} directions"
+        readable, probe = _read(halves, name, _projection(removed), n_boot, seed)
+        found.append(readable)
+        removed.append(torch.from_numpy(probe.raw_direction()))
+    return tuple(found)
 
 
 def _read(

@@ -27,6 +27,11 @@ class SpanHalves:
     held_present: Bool[Tensor, "held"]
     held_groups: Int[np.ndarray, "held"]
 
+    def difference_of_means(self) -> Float[Tensor, "d"]:
+        """Unit vector from the mean of spans that do not hold the indicator to that of those that do, fitted half."""
+        means = [self.fit_acts[self.fit_present == held].mean(0) for held in (True, False)]
+        return (means[0] - means[1]) / (means[0] - means[1]).norm().clamp(min=1e-12)
+
     def held_units(self, scores: Float[np.ndarray, "held"]) -> Units:
         """Scores of the held-out half with their labels and transcripts."""
         return Units(

@@ -48,6 +48,23 @@ def test_a_concept_in_one_dimension_is_gone_with_it() -> None:
     assert not found.lives_in_more and not found.is_hidden_from_linear
 
 
+def test_a_direction_that_knows_the_held_out_half_reads_below_chance_and_one_that_does_not_at_chance() -> (
+    None
+):
+    found: dict[str, list[float]] = {"all": [], "half": []}
+    for seed in range(4):
+        acts = noise(seed)
+        acts[:, 0] += 2 * torch.where(labels(), 1.0, -1.0)
+        everything = acts[labels()].mean(0) - acts[~labels()].mean(0)
+        for name, direction in (("all", everything), ("half", None)):
+            one = readable_after_removal(
+                spans_of(acts), "hide", direction, erasers={}, n_boot=10, seed=seed
+            )
+            found[name].append(one.after[0].linear.value)
+    assert sum(found["all"]) / 4 < 0.46
+    assert 0.46 < sum(found["half"]) / 4 < 0.54
+
+
 def test_a_concept_in_two_dimensions_outlives_one_of_them() -> None:
     found = read(along([0, 1]))
     assert found.after[0].linear.low > 0.9
@@ -90,6 +107,14 @@ def test_an_eraser_is_fitted_on_one_half_and_read_on_the_other() -> None:
     assert found.erased[0].linear.value == pytest.approx(0.5)
 
 
+def test_leace_leaves_nothing_to_a_linear_reader_whatever_the_dimensions() -> None:
+    found = read(along([0, 1]))
+    [erased] = found.erased
+    assert erased.removal == "leace"
+    assert erased.linear.low < 0.5
+    assert found.after[0].linear.low > 0.9
+
+
 def test_spans_of_one_transcript_stand_on_one_side() -> None:
     # Only the transcript tells the label: with whole transcripts held out there is nothing to learn.
     transcript = torch.arange(N) // 10
@@ -112,6 +137,7 @@ def test_rows_hold_every_removal_with_both_readers_beside_chance() -> None:
         "2 directions",
         "3 directions",
         "4 directions",
+        "leace",
     ]
     assert {row["reader"] for row in rows} == {"linear", "quadratic"}
     assert found.n_pos + found.n_neg == N // 2
