@@ -28,6 +28,8 @@ class CausalConfig:
     """Pairs of each indicator that its verdict rests on."""
     n_fit_spans: int = 300
     """Spans of each indicator and label that its direction is fitted on."""
+    n_replicates: int = 2
+    """Further fits of each difference of means on a random half of its spans: does the verdict stand?"""
     n_random: int = 20
     """Operation-matched random directions; 19 are the least that can reach p = .05."""
     n_covariance_matched: int = 2

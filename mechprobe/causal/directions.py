@@ -5,7 +5,7 @@ it (Marks and Tegmark, arXiv 2310.06824): it is the direction that interchange m
 decoder rows come in through `direction_along` and are judged in the same way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,12 @@ from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Transcript
 
 DIFF_OF_MEANS = "diff_of_means"
+REPLICATE = "~"
+"""Between the name of a direction and the number of its replicate."""
 MIN_SPANS = 4
+
+PartOf = Callable[[Tensor], Tensor]
+"""Activations [..., d] -> the part of each that something stands for, of the same shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,6 +39,18 @@ class Direction:
     vector: Float[Tensor, "d"]
     gap: float
     """Mean coordinate where the indicator is held minus where it only looks so, in activation units."""
+    part_of: PartOf | None = None
+    """What it contributes to an activation, where that is not the projection on the vector (SAE features)."""
+
+    def part(self, acts: Float[Tensor, "*case d"]) -> Float[Tensor, "*case d"]:
+        """The part of activations that an interchange swaps."""
+        if self.part_of is not None:
+            return self.part_of(acts)
+        return einsum(acts, self.vector, "... d, d -> ...")[..., None] * self.vector
+
+    def coordinate(self, acts: Float[Tensor, "*case d"]) -> Float[Tensor, "*case"]:
+        """Length of that part along the vector."""
+        return einsum(self.part(acts), self.vector, "... d, d -> ...")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -94,11 +111,36 @@ def fit_directions(spans: SpanActs, indicators: Sequence[str]) -> list[Direction
     directions: list[Direction] = []
     for indicator in indicators:
         acts, is_present = spans.of(indicator)
-        _check_both(indicator, is_present)
+        check_both(indicator, is_present)
         difference = acts[is_present].mean(0) - acts[~is_present].mean(0)
         directions.append(
             direction_along(spans, indicator=indicator, name=DIFF_OF_MEANS, vector=difference)
         )
+    return directions
+
+
+def refit_directions(
+    spans: SpanActs, indicators: Sequence[str], n: int, *, seed: int
+) -> list[Direction]:
+    """The difference of means of each indicator again, from random halves of its spans.
+
+    Raises:
+        DataError: an indicator lacks spans that hold it or hard negatives.
+    """
+    directions: list[Direction] = []
+    generator = torch.Generator().manual_seed(seed)
+    for indicator in indicators:
+        acts, is_present = spans.of(indicator)
+        check_both(indicator, is_present)
+        for replicate in range(1, n + 1):
+            means = [
+                some[torch.randperm(len(some), generator=generator)[: (len(some) + 1) // 2]].mean(0)
+                for some in (acts[is_present], acts[~is_present])
+            ]
+            name = f"{DIFF_OF_MEANS}{REPLICATE}{replicate}"
+            directions.append(
+                direction_along(spans, indicator=indicator, name=name, vector=means[0] - means[1])
+            )
     return directions
 
 
@@ -112,7 +154,7 @@ def direction_along(
         DataError: the indicator lacks spans that hold it or hard negatives.
     """
     acts, is_present = spans.of(indicator)
-    _check_both(indicator, is_present)
+    check_both(indicator, is_present)
     length = float(vector.norm())
     if len(vector) != acts.shape[-1] or not np.isfinite(length) or length == 0:
         raise ShapeError(
@@ -146,7 +188,8 @@ def probe_pattern(
     return direction_along(spans, indicator=indicator, name=name, vector=pattern)
 
 
-def _check_both(indicator: str, is_present: Bool[Tensor, "span_of"]) -> None:
+def check_both(indicator: str, is_present: Bool[Tensor, "span_of"]) -> None:
+    """Raise a DataError unless an indicator has enough spans of both labels."""
     n_present = int(is_present.sum())
     n_absent = len(is_present) - n_present
     if min(n_present, n_absent) < MIN_SPANS:

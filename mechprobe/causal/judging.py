@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mechprobe.causal.conditions import OTHER, RANDOM
+from mechprobe.causal.directions import REPLICATE
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.readings import IndicatorReadings, SideOutcome
 from mechprobe.causal.resampling import Resampled
@@ -135,6 +136,22 @@ def _with_resampling(
         ),
         resampled_zero=equivalence(difference, resampled.clusters, margin=rule.resampled_margin),
     )
+
+
+def replicates_of(judgement: Judgement, judgements: Sequence[Judgement]) -> str:
+    """How many refits of a direction got its verdict, and what the others got; "" without refits."""
+    own = judgement.evidence
+    found = [
+        one.verdict.name
+        for one in judgements
+        if one.evidence.indicator == own.indicator
+        and one.evidence.direction.startswith(own.direction + REPLICATE)
+    ]
+    if not found:
+        return ""
+    other = sorted({name for name in found if name != judgement.verdict.name})
+    same = f"{found.count(judgement.verdict.name)} of {len(found)}"
+    return f"{same} (else {', '.join(other)})" if other else same
 
 
 def count_verdicts(judgements: Sequence[Judgement], truth: Mapping[str, str]) -> dict[str, object]:

@@ -16,15 +16,23 @@ from tqdm import tqdm
 from mechprobe.causal.cases import Case, RenderedPair, natural_cases
 from mechprobe.causal.conditions import NULL_CONTROLS, control_directions
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.directions import Direction, SpanActs, fit_directions, span_acts
+from mechprobe.causal.directions import (
+    REPLICATE,
+    Direction,
+    SpanActs,
+    fit_directions,
+    refit_directions,
+    span_acts,
+)
 from mechprobe.causal.evidence import Effort
-from mechprobe.causal.judging import Judgement, count_verdicts, judge
+from mechprobe.causal.judging import Judgement, count_verdicts, judge, replicates_of
 from mechprobe.causal.keeping import kept
-from mechprobe.causal.measuring import Runner, measure_indicator
+from mechprobe.causal.measuring import measure_indicator
 from mechprobe.causal.neutral import neutral_text
 from mechprobe.causal.pair_choice import ChosenPairs, choose_pairs, spread_over_sides
 from mechprobe.causal.readings import IndicatorReadings
 from mechprobe.causal.resampling import Resampled, resample
+from mechprobe.causal.runner import Runner
 from mechprobe.causal.selftest import control_verdicts, false_drivers
 from mechprobe.causal.site_map import best_sites, site_sweep
 from mechprobe.causal.sites import Site
@@ -164,7 +172,7 @@ def _measure_all(
         found: dict[str, IndicatorReadings] = {}
         for site in dict.fromkeys(sites.values()):
             spans = span_acts(subject, fit, site, max_spans=config.n_fit_spans)
-            directions = _directions(spans, chosen.indicators, further)
+            directions = _directions(spans, chosen.indicators, further, config)
             here = [name for name in chosen.indicators if sites[name] == site]
             for name in tqdm(here, desc=f"indicators at {site}", disable=None):
                 found[name] = kept(
@@ -204,10 +212,14 @@ def _measure_one(
 
 
 def _directions(
-    spans: SpanActs, indicators: Sequence[str], further: DirectionSource | None
+    spans: SpanActs,
+    indicators: Sequence[str],
+    further: DirectionSource | None,
+    config: CausalConfig,
 ) -> dict[str, list[Direction]]:
     directions = {one.indicator: [one] for one in fit_directions(spans, indicators)}
-    for one in further(spans) if further else ():
+    again = refit_directions(spans, indicators, config.n_replicates, seed=config.seed)
+    for one in (*again, *(further(spans) if further else ())):
         if one.indicator in directions:
             directions[one.indicator].append(one)
     return directions
@@ -297,10 +309,12 @@ def _verdicts(
         verdict_row(
             judgement,
             by_name[judgement.evidence.indicator],
+            replicates=replicates_of(judgement, judgements),
             role=truth.roles.get(judgement.evidence.indicator, ""),
             truth=truth.verdicts.get(judgement.evidence.indicator, ""),
         )
         for judgement in judgements
+        if REPLICATE not in judgement.evidence.direction
     ]
     return as_table(rows, VERDICT_COLUMNS)
 

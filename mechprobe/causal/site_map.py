@@ -27,6 +27,8 @@ ALL = "all"
 """Indicator column of the rows that average over the indicators."""
 TOLERANCE = 0.15
 """A smaller site is preferred when it lacks at most this share of the best one's effect."""
+MIN_SHARE = 0.5
+"""An indicator leaves the common site where that site does less than this share of its own best one's effect."""
 MIN_RUNS = 6
 """Runs that an indicator's text flip must change before its own sweep may decide its site."""
 
@@ -92,7 +94,7 @@ def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> 
     """The site of each indicator: the best one of all, or its own where that one does not reach its thought.
 
     One site for all would refuse a thought that is read elsewhere. An indicator leaves the common site only if its own
-    best does clearly more; the first of `outcomes` that its text flip changes in `MIN_RUNS` runs decides.
+    best does at least twice as much; the first of `outcomes` that its text flip changes in `MIN_RUNS` runs decides.
 
     Raises:
         DataError: no site outside the decision token was measured on pairs where the text matters.
@@ -104,7 +106,7 @@ def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> 
         effects: dict[Site, float] = {}
         for outcome in outcomes:
             effects = effects or _mean_effects(own, [outcome], name)
-        far = bool(effects) and effects.get(common, 0.0) < (1 - TOLERANCE) * max(effects.values())
+        far = bool(effects) and effects.get(common, 0.0) < MIN_SHARE * max(effects.values())
         chosen[name] = _simplest(effects) if far else common
     return chosen
 

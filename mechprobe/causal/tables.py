@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from mechprobe.causal.conditions import RANDOM
+from mechprobe.causal.directions import REPLICATE
 from mechprobe.causal.judging import Judgement
 from mechprobe.causal.neutral import NeutralText, neutral_kl
 from mechprobe.causal.outcomes import Readings
@@ -17,7 +18,7 @@ from mechprobe.causal.verdict import STRATA, Stratum
 from mechprobe.models.subject import Subject
 
 VERDICT_COLUMNS = (
-    *("indicator", "role", "direction", "hook_name", "position", "verdict"),
+    *("indicator", "role", "direction", "hook_name", "position", "verdict", "replicates"),
     *("necessity", "necessity_low", "necessity_high", "necessity_flips"),
     *("sufficiency", "sufficiency_low", "sufficiency_high", "sufficiency_flips"),
     *("release", "release_low", "release_high", "release_flips"),
@@ -69,6 +70,7 @@ def verdict_row(
     judgement: Judgement,
     readings: IndicatorReadings,
     *,
+    replicates: str = "",
     role: str = "",
     truth: str = "",
 ) -> Row:
@@ -83,6 +85,7 @@ def verdict_row(
         "hook_name": readings.site.hook_name,
         "position": readings.site.position,
         "verdict": verdict.name,
+        "replicates": replicates,
         "p_value": verdict.p_value,
         "q_holm": max((found.p_holm for found in primary), default=np.nan),
         "p_random": max((found.p_random for found in primary), default=np.nan),
@@ -126,6 +129,8 @@ def effect_rows(readings: IndicatorReadings, outcome: str, *, seed: int) -> Iter
         "strength": np.nan,
     }
     for index, direction in enumerate(readings.directions):
+        if REPLICATE in direction.name:
+            continue
         own = common | {"direction": direction.name, "control": "none", "draw": 0}
         one = readings.interchanged.rows(index, index + 1)
         yield from _interchange_rows(own, readings.unedited, one, seed=seed)
@@ -158,6 +163,8 @@ def dose_rows(
     Below strength 0 the runs hold the indicator, above 0 they do not.
     """
     for direction in readings.directions:
+        if REPLICATE in direction.name:
+            continue
         own: Row = {"direction": direction.name, "control": "none", "draw": 0}
         yield {"indicator": readings.indicator, **own, **UNSTEERED}
         for side in readings.dose:

@@ -3,21 +3,23 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from mechprobe.causal.cases import render_pairs
-from mechprobe.causal.directions import Direction, SpanActs, direction_along, probe_pattern
+from mechprobe.causal.directions import Direction, SpanActs, probe_pattern
 from mechprobe.causal.pair_choice import take_pairs
 from mechprobe.causal.protocol import KnownTruth, run_causal
 from mechprobe.causal.site_map import best_site, best_sites, site_sweep
-from mechprobe.errors import DataError
+from mechprobe.causal.swaps import feature_direction
+from mechprobe.errors import DataError, ShapeError
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.records import atomic_write_text
-from mechprobe.saes.lens import decoder_rows
 from mechprobe.study.chosen_sites import SITE_FILE, ChosenSites, write_sites
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
@@ -27,7 +29,9 @@ KEPT = "kept"
 PROBE_SCORER = "dense_logistic"
 PROBE_DIRECTION = "dense_logistic_pattern"
 """A probe's weight is a filter; what it detects lies along its pattern (Haufe et al. 2014)."""
+SPARSE_SCORER = "sae_k_sparse"
 FEATURE_DIRECTION = "sae_best_feature"
+FEATURES_DIRECTION = "sae_k_sparse_features"
 
 
 def sites_stage(run: Run, transcripts_digest: str) -> Stage:
@@ -122,7 +126,7 @@ def _judge(run: Run) -> Mapping[str, Any]:
 
 
 def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
-    """The dense probe's pattern and, where the SAE stands, its best feature's decoder row."""
+    """The dense probe's pattern and, where the SAE stands, its best feature and those of the k-sparse probe."""
     bank = ProbeBank.load(run.folder / "probes")
     hook_name = spans.site.hook_name
     probes = bank.find(PROBE_SCORER, hook_name)
@@ -135,15 +139,26 @@ def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
         )
         for name in probes.indicators
     ]
-    if hook_name != run.feature_hook:
+    # A feature is read off one token's activation, so it has no place where spans are averaged.
+    if hook_name != run.feature_hook or spans.site.position == "span_all":
         return found
     features = pd.read_parquet(run.folder / "features.parquet")
     best: Any = features[features["rank"] == 1]
-    decoder = decoder_rows(run.sae) if len(best) else torch.zeros(0, 0)
-    found += [
-        direction_along(
-            spans, indicator=row.indicator, name=FEATURE_DIRECTION, vector=decoder[row.feature]
-        )
-        for row in best.itertuples()
-    ]
+    named = {row.indicator: [int(row.feature)] for row in best.itertuples()}
+    found += _feature_directions(run, spans, FEATURE_DIRECTION, named)
+    sparse = bank.find(SPARSE_SCORER, hook_name)
+    read = {name: np.flatnonzero(sparse.probe(name).weight).tolist() for name in sparse.indicators}
+    return found + _feature_directions(run, spans, FEATURES_DIRECTION, read)
+
+
+def _feature_directions(
+    run: Run, spans: SpanActs, name: str, features: Mapping[str, Sequence[int]]
+) -> list[Direction]:
+    """Features as directions, where they fire on the indicator at all."""
+    found: list[Direction] = []
+    for indicator, chosen in features.items():
+        with suppress(ShapeError):
+            found.append(
+                feature_direction(spans, run.sae, indicator=indicator, name=name, features=chosen)
+            )
     return found

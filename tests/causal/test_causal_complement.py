@@ -1,20 +1,24 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mechprobe.causal.cases import natural_cases, render_pairs
-from mechprobe.causal.complement import complement_plan
 from mechprobe.causal.evidence import Effort, family_evidence
 from mechprobe.causal.keeping import kept
+from mechprobe.causal.protocol import run_causal
 from mechprobe.causal.site_map import best_sites
 from mechprobe.causal.sites import Site, site_acts
+from mechprobe.causal.swaps import along, complement_plan, feature_direction, feature_part
 from mechprobe.causal.verdict import VerdictRule, decide
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from tests.causal.test_causal_evidence import readings
+from tests.causal.test_causal_protocol import CONFIG
 
 SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
 RULE, EFFORT = VerdictRule(), Effort(n_boot=300, n_permutations=2000)
@@ -29,20 +33,20 @@ def cases(planted):
 def test_the_complement_takes_everything_from_the_partner_but_the_coordinate(planted, cases):
     acts = site_acts(planted.subject, cases, SITE, "behavior")
     drawn = torch.randn(2, planted.subject.d_model, generator=torch.Generator().manual_seed(0))
-    along = drawn / drawn.norm(dim=-1, keepdim=True)
+    units = drawn / drawn.norm(dim=-1, keepdim=True)
     condition, case = torch.tensor([0, 1]), torch.tensor([2, 5])
-    edit = complement_plan(acts, along)(condition, case)
+    edit = complement_plan(acts, along(acts, units))(condition, case)
     ids = [cases[i].own.token_ids.tolist() for i in case]
     batch = TokenBatch.of(ids, planted.subject.pad_id)
     edited = planted.subject.capture(batch, [SITE.hook_name], edits=[edit])[SITE.hook_name]
     for row in range(2):
         found = edited[row, acts.positions[case[row], 0]]
-        own, partner, u = acts.own[case[row], 0], acts.partner[case[row], 0], along[row]
+        own, partner, u = acts.own[case[row], 0], acts.partner[case[row], 0], units[row]
         assert float(found @ u) == pytest.approx(float(own @ u), abs=1e-5)
         across = torch.eye(len(u)) - torch.outer(u, u)
         assert torch.allclose(across @ found, across @ partner, atol=1e-5)
     with pytest.raises(ShapeError, match="3 numbers"):
-        complement_plan(acts, torch.ones(1, 3))
+        along(acts, torch.ones(1, 3))
 
 
 def test_a_direction_that_leaves_much_of_the_effect_to_the_rest_is_no_driver():
@@ -59,15 +63,29 @@ def test_a_direction_that_leaves_much_of_the_effect_to_the_rest_is_no_driver():
     ).name == ("driver")
 
 
+class CopyingSae(nn.Module):
+    """A feature for each axis, on where the axis is positive: known features, written by hand."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.W_dec = nn.Parameter(torch.eye(width))
+        self.cfg = SimpleNamespace(
+            d_in=width, d_sae=width, normalize_activations="none", architecture=lambda: "standard"
+        )
+
+    def encode(self, acts: Tensor) -> Tensor:
+        return acts.relu()
+
+
 def sweep_row(indicator: str, hook: str, effect: float, n: int = 12, outcome: str = "behavior"):
     place = {"hook_name": hook, "position": "span_last", "outcome": outcome}
     return place | {"indicator": indicator, "n": n, "effect": effect}
 
 
-def test_an_indicator_leaves_the_common_site_only_where_another_does_clearly_more():
+def test_an_indicator_leaves_the_common_site_only_where_another_does_twice_as_much():
     first, second = "blocks.0.hook_out", "blocks.1.hook_out"
     rows = [sweep_row("all", first, 0.9), sweep_row("all", second, 0.4)]
-    rows += [sweep_row("near", first, 0.9), sweep_row("near", second, 1.0)]
+    rows += [sweep_row("near", first, 0.6), sweep_row("near", second, 1.0)]
     rows += [sweep_row("far", first, 0.1), sweep_row("far", second, 0.9)]
     rows += [sweep_row("few", first, 0.1, n=2), sweep_row("few", second, 0.9, n=2)]
     rows += [sweep_row("audit", first, 0.1, outcome="audit")]
@@ -97,9 +115,6 @@ def test_what_is_kept_is_not_made_again(tmp_path):
 
 
 def test_a_site_is_wanted_for_every_indicator(planted):
-    from mechprobe.causal.protocol import run_causal
-    from tests.causal.test_causal_protocol import CONFIG
-
     with pytest.raises(DataError, match="no site is given for boast"):
         run_causal(
             planted.subject,
@@ -108,3 +123,39 @@ def test_a_site_is_wanted_for_every_indicator(planted):
             CONFIG,
             sites={name: SITE for name in planted.truth if name != "boast"},
         )
+
+
+def test_swapping_sae_features_adds_their_decoder_rows_and_nothing_else(planted, cases):
+    sae = CopyingSae(planted.subject.d_model)
+    acts = site_acts(planted.subject, cases, SITE, "behavior")
+    axis = planted.held_axis["lie"]
+    part = feature_part(sae, [axis])
+    moved = part(acts.partner) - part(acts.own)
+    wanted = (acts.partner - acts.own)[..., axis]
+    assert torch.allclose(moved[..., axis], wanted)
+    assert not moved[..., [i for i in range(planted.subject.d_model) if i != axis]].any()
+    with pytest.raises(ShapeError, match="features 0 to"):
+        feature_part(sae, [10_000])
+
+
+def test_the_feature_of_a_driver_is_judged_a_driver_and_a_silent_one_has_no_direction(planted):
+    sae = CopyingSae(planted.subject.d_model)
+    axis, silent = planted.held_axis["lie"], planted.subject.d_model - 1
+
+    def further(spans):
+        with pytest.raises(ShapeError, match="the same mean"):
+            feature_direction(spans, sae, indicator="lie", name="silent", features=[silent])
+        return [feature_direction(spans, sae, indicator="lie", name="feature", features=[axis])]
+
+    found = run_causal(
+        planted.subject,
+        [pair for pair in planted.pairs if pair.indicator == "lie"],
+        planted.transcripts,
+        CONFIG,
+        sites=SITE,
+        further_directions=further,
+    )
+    verdicts = found.verdicts.set_index("direction")
+    assert verdicts["verdict"].to_dict() == {"diff_of_means": "driver", "feature": "driver"}
+    assert verdicts.loc["diff_of_means", "replicates"] == "2 of 2"
+    assert verdicts.loc["feature", "complement_necessity"] == pytest.approx(0, abs=0.02)
