@@ -9,6 +9,7 @@ writes them while the intervention is on. What section they belong to is not kno
 alone decides about them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -46,7 +47,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenSelector:
+class TokenSelector(ABC):
     """A description of tokens. `|`, `&` and `-` combine two; `window` widens one."""
 
     def mask(
@@ -87,9 +88,9 @@ class TokenSelector:
             raise LabelError(_nothing_selected(self, place))
         return found[: place.n_tokens]
 
+    @abstractmethod
     def find(self, place: Place) -> Bool[np.ndarray, "n"]:
         """Which of the tokens asked about are selected; may be none."""
-        raise NotImplementedError
 
     def window(self, *, before: int = 0, after: int = 0) -> "TokenSelector":
         """Also the so many tokens before and after each selected one, whatever they are."""
@@ -167,10 +168,7 @@ class InSpans(TokenSelector):
         return place.fill(holds, False)
 
     def _tokens(self, rendering: Rendering, span: Span) -> Int[np.ndarray, "n"]:
-        try:
-            found = rendering.tokens_of(span)
-        except LabelError:
-            return np.zeros(0, dtype=np.int64)
+        found = _rendered_tokens(rendering, span)
         after = found[-1:] + 1
         return {
             "all": found,
@@ -230,6 +228,14 @@ def _check_known(names: tuple[str, ...], known: Sequence[str], what: str) -> Non
             raise ConfigError(f"{what} {name!r} is unknown; use one of {', '.join(known)}.")
 
 
+def _rendered_tokens(rendering: Rendering, span: Span) -> Int[np.ndarray, "n"]:
+    """A span's tokens; none where the chat template dropped its text or it was cut off."""
+    try:
+        return rendering.tokens_of(span)
+    except LabelError:
+        return np.zeros(0, dtype=np.int64)
+
+
 def _nothing_selected(selector: TokenSelector, place: Place) -> str:
     rendering = place.rendering
     here = slice(0, place.n_prompt)
@@ -238,11 +244,12 @@ def _nothing_selected(selector: TokenSelector, place: Place) -> str:
     turns = np.unique(rendering.turn[here]).tolist()
     held = sorted({span.indicator for span in place.spans if span.present})
     only_look = sorted({span.indicator for span in place.spans if not span.present})
+    n_lost = sum(len(_rendered_tokens(rendering, span)) == 0 for span in place.spans)
     return (
         f"transcript {rendering.transcript_id!r}: {selector} selects none of its {place.n_prompt} prompt tokens and no "
         f"new ones; there are roles {', '.join(roles)}; sections {', '.join(sections)}; turns {turns}; "
         f"spans of {', '.join(held) or 'no indicator'}, hard negatives of {', '.join(only_look) or 'none'} "
-        f"({len(place.spans)} spans were given)."
+        f"({len(place.spans)} spans were given, {n_lost} of them are not in the rendered text)."
     )
 
 

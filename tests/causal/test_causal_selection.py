@@ -176,6 +176,8 @@ def test_a_span_that_was_cut_off_has_no_tokens():
     cut = render(TALK, TOKENIZER, max_tokens=18)
     both = InSpans(present=None) | Where(roles=("user",))
     assert both.mask(cut, spans=TALK.spans).sum() == Where(roles=("user",)).mask(cut).sum()
+    with pytest.raises(LabelError, match="2 spans were given, 2 of them are not in the rendered"):
+        InSpans().mask(cut, spans=TALK.spans)
 
 
 @pytest.mark.parametrize(
