@@ -22,6 +22,8 @@ from mechprobe.models.organism.text import (
     clause_span,
     draw_audits,
     to_transcript,
+    unrelated_audit,
+    unrelated_outcome,
 )
 from mechprobe.models.organism.vocabulary import INDICATORS, NO
 from mechprobe.models.organism.world import Scene, World
@@ -166,23 +168,31 @@ def make_pair(
     group: str,
     split: str,
 ) -> MatchedPair:
-    """The scene and its flip as a pair; both sides get the same audit question about the indicator."""
+    """The scene and its flip as a pair; both sides get the same two audit questions.
+
+    The first asks about the indicator. The second asks about a thought that has nothing to do with it, so that there is
+    an outcome which must not move; it is missing where every other thought is related to the indicator.
+    """
     flipped = swap_frames(scene, *swap)
     positive, negative = (scene, flipped) if natural == "positive" else (flipped, scene)
     question = audit_of(rng, indicator, positive.held)
-    audits = (question, replace(question, answer=NO))
+    unrelated = unrelated_audit(rng.spawn(1)[0], scene, roles, indicator)
+    more = [unrelated] if unrelated else []
+    outcomes = (behavior_outcome(), audit_outcome(), *([unrelated_outcome()] if unrelated else []))
 
     def write(side: Scene, audit: Audit, sign: str) -> Transcript:
-        return to_transcript(side, roles, [audit], name=name + sign, group=group, split=split)
+        return to_transcript(
+            side, roles, [audit, *more], name=name + sign, group=group, split=split
+        )
 
     return MatchedPair(
         id=name,
         indicator=indicator,
-        positive=write(positive, audits[0], "+"),
-        negative=write(negative, audits[1], "-"),
+        positive=write(positive, question, "+"),
+        negative=write(negative, replace(question, answer=NO), "-"),
         span=clause_span(positive, swap[0]),
         negative_span=clause_span(negative, swap[0]),
-        outcomes=(behavior_outcome(), audit_outcome()),
+        outcomes=outcomes,
         split=split,
         natural=natural,
         partners={other: other in scene.held for other in INDICATORS if other != indicator},

@@ -9,6 +9,8 @@ are ours):
     inhibitor    holds every behaviour back                    -> inhibitor
     upstream     makes a later thought likely, nothing else    -> text_mediated
     readout      goes with a driver, decides nothing           -> readout_only
+
+Where no thought decides (every one is a read-out: the null organism), the goal under high pressure does.
 """
 
 import json
@@ -41,7 +43,7 @@ class Role:
     indicator: str
     role: RoleName
     behavior: str = ""
-    """The behaviour that a driver, conjunctive or redundant thought leads to."""
+    """The behaviour that a driver, conjunctive or redundant thought leads to; that a read-out merely goes with."""
     partner: str = ""
     """Conjunctive and redundant: the other of the two. Upstream: the thought it leads to. Read-out: its driver."""
 
@@ -63,6 +65,11 @@ class RoleTable:
             self._check(role)
 
     def _check(self, role: Role) -> None:
+        if role.role == "readout" and role.behavior and role.behavior not in BEHAVIOR_ACTIONS:
+            raise ConfigError(
+                f"{role.indicator} goes with behaviour {role.behavior!r}; "
+                f"known behaviours: {', '.join(BEHAVIOR_ACTIONS)}."
+            )
         if role.role in ("driver", "conjunctive", "redundant") and (
             role.behavior not in BEHAVIOR_ACTIONS
         ):
@@ -85,6 +92,17 @@ class RoleTable:
     def named(self, name: RoleName) -> tuple[Role, ...]:
         """All indicators that play this role."""
         return tuple(role for role in self.roles if role.role == name)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether no thought decides anything, so that goal and pressure do."""
+        return all(role.role == "readout" for role in self.roles)
+
+    def are_related(self, one: str, other: str) -> bool:
+        """Whether two indicators are the same, partners, thought and read-out, or read-outs of one thought."""
+        first, second = self.of(one), self.of(other)
+        shared = bool(first.partner) and first.partner == second.partner
+        return one == other or first.partner == other or second.partner == one or shared
 
     def behavior_of(self, held: frozenset[str]) -> str:
         """The behaviour that a set of held thoughts leads to, or "" for compliance.
@@ -127,6 +145,17 @@ def draw_roles(seed: int) -> RoleTable:
     roles += [
         Role(indicator=name, role="readout", partner=drivers[i])
         for i, name in enumerate(names[12:])
+    ]
+    return RoleTable(roles=tuple(sorted(roles, key=lambda role: INDICATORS.index(role.indicator))))
+
+
+def draw_null_roles(seed: int) -> RoleTable:
+    """Deal the 18 indicators onto the behaviours they go with; none of them decides anything."""
+    names = [str(name) for name in np.random.default_rng(seed).permutation(INDICATORS)]
+    behaviors = list(BEHAVIOR_ACTIONS)
+    roles = [
+        Role(indicator=name, role="readout", behavior=behaviors[i % len(behaviors)])
+        for i, name in enumerate(names)
     ]
     return RoleTable(roles=tuple(sorted(roles, key=lambda role: INDICATORS.index(role.indicator))))
 

@@ -46,6 +46,7 @@ P_READOUT_ALONE = 0.15
 P_REDUNDANT_TOGETHER = 0.85
 P_CONJUNCTIVE_TOGETHER = 0.6
 P_SECOND_DRIVER = 0.1
+P_SECOND_READOUT = 0.5
 P_INHIBITOR = 0.2
 P_UPSTREAM = 0.12
 P_UPSTREAM_BEFORE_ITS_THOUGHT = 0.5
@@ -111,9 +112,20 @@ class Scene:
         """The chain of thought."""
         return " ".join(word for clause in self.clauses for word in (*clause.words, CLAUSE_END))
 
+    def behavior(self, roles: RoleTable) -> str:
+        """What the world's rule says this scene leads to, "" for compliance.
+
+        The held thoughts decide; where the role table has none that decide, the goal does under high pressure.
+        """
+        if not roles.is_null:
+            return roles.behavior_of(self.held)
+        own = GOALS.index(self.goal)
+        leads = self.pressure == "high" and own < len(BEHAVIOR_ACTIONS)
+        return list(BEHAVIOR_ACTIONS)[own] if leads else ""
+
     def action(self, roles: RoleTable) -> str:
-        """The word that answers: what the world's rule says these thoughts lead to."""
-        behavior = roles.behavior_of(self.held)
+        """The word that answers."""
+        behavior = self.behavior(roles)
         return BEHAVIOR_ACTIONS[behavior] if behavior else HELP
 
     def clause_bounds(self, index: int) -> tuple[int, int]:
@@ -176,6 +188,7 @@ class World:
             "driver": P_SECOND_DRIVER,
             "conjunctive": P_CONJUNCTIVE_TOGETHER,
             "redundant": P_REDUNDANT_TOGETHER,
+            "readout": P_SECOND_READOUT,
         }[order[0].role]
         return [r.indicator for r in (order[:2] if rng.random() < p_second else order[:1])]
 
