@@ -23,19 +23,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mechprobe.causal.cases import Case
-from mechprobe.causal.effects import BATCH_TOKENS, EditPlan, check_width, measure, patch_plan
-from mechprobe.causal.interventions import replace_at
+from mechprobe.causal.directions import Direction
+from mechprobe.causal.effects import BATCH_TOKENS, measure, patch_plan
 from mechprobe.causal.outcomes import AnswerTokens, read_outcome
 from mechprobe.causal.sites import Site, SiteActs, tokens_at
 from mechprobe.causal.strata import Baseline
+from mechprobe.causal.swaps import swap_plan
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.batches import TokenBatch, length_sorted_batches
 from mechprobe.models.gradients import gradients_at
-from mechprobe.models.hooks import Edit
 from mechprobe.models.readers import UNEMBEDDING, Reader, residual_readers
 from mechprobe.models.subject import Subject
 
@@ -120,8 +120,12 @@ def weight_space(subject: Subject, site: Site) -> ReadSpace:
 
 def reader_space(readers: Sequence[Reader]) -> ReadSpace:
     """What given readers read, each scaled to the same total."""
-    grams = [einsum(r.weight, r.weight, "out a, out b -> a b").double() for r in readers]
-    return _space(torch.stack([g / g.trace().clamp(min=1e-30) for g in grams]).mean(0), "weights")
+    total = torch.zeros((), dtype=torch.float64)
+    for reader in readers:
+        weight = reader.weight
+        gram = einsum(weight, weight, "out a, out b -> a b").double()
+        total = total + gram / gram.trace().clamp(min=1e-30)
+    return _space(total, "weights")
 
 
 def gradient_space(gradients: Float[Tensor, "row d"]) -> ReadSpace:
@@ -199,7 +203,7 @@ def dormant_figures(
     subject: Subject,
     cases: Sequence[Case],
     acts: SiteActs,
-    direction: Float[Tensor, "d"],
+    direction: Direction,
     space: ReadSpace,
     unedited: Baseline,
     outcome: str,
@@ -209,30 +213,24 @@ def dormant_figures(
     """Run the interchange along a direction, along its parts, in their plane, and with the whole activation.
 
     An illusion is suspected where the direction moves the outcome and the plane or the whole activation, which
-    contain it, do not do half as much in the same cases.
+    contain it, do not do half as much in the same cases. An SAE feature is split in each case by what it contributes.
 
     Args:
         unedited: outcomes of the same cases without an edit; it also holds the natural gap.
 
     Raises:
-        ShapeError: the direction is not as wide as the site.
+        ShapeError: the direction is not as wide as the site, or not of unit length.
     """
-    split = dormant_split(direction, space)
-    zero = torch.zeros_like(split.read)
-    bases = torch.stack(
-        [
-            torch.stack([direction, zero]),
-            torch.stack([split.read, zero]),
-            torch.stack([split.unread, zero]),
-            torch.stack([split.read, split.unread]),
-        ]
-    )
+    split = dormant_split(direction.vector, space)
+    made = direction.part(acts.partner) - direction.part(acts.own)
+    read, unread = _parts(acts, made, space)
+    moved = torch.stack([made, read, unread, read + unread])
     parts = measure(
         subject,
         cases,
         outcome,
-        plan=subspace_plan(acts, bases),
-        n_conditions=len(bases),
+        plan=swap_plan(acts, lambda condition, case: moved[condition, case]),
+        n_conditions=len(moved),
         batch_tokens=batch_tokens,
     ).logit_diff
     patched = measure(subject, cases, outcome, plan=patch_plan(acts), batch_tokens=batch_tokens)
@@ -244,7 +242,7 @@ def dormant_figures(
         read_share=split.read_share,
         chance_share=split.chance_share,
         energy_read=split.energy_read,
-        natural_share=natural_share(acts, direction, split),
+        natural_share=natural_share(acts, direction, space),
         effect=effect,
         kept_read=kept[0],
         kept_unread=kept[1],
@@ -260,37 +258,38 @@ def is_illusion(effect: float, *, kept_plane: float, kept_patch: float) -> bool:
     return effect >= MIN_EFFECT and min(kept_plane, kept_patch) < KEPT_SHARE
 
 
-def natural_share(acts: SiteActs, direction: Float[Tensor, "d"], split: DormantSplit) -> float:
-    """How much of what the interchange changes along the read part the pairs change there themselves.
-
-    The interchange moves a case by (change . d) d, so its coordinate along the read part by (change . d) (d . read);
-    the pair's own change there is (change . read). The figure is the slope of the second on the first.
-    """
-    is_token = acts.positions >= 0
-    change = (acts.partner - acts.own)[is_token]
-    made = einsum(change, direction, "row d, d -> row") * float(direction @ split.read)
-    own = einsum(change, split.read, "row d, d -> row")
-    return _slope(own.double().numpy(), made.double().numpy())
+def natural_share(acts: SiteActs, direction: Direction, space: ReadSpace) -> float:
+    """How much of what the interchange changes along the part that is read, the pairs change there themselves."""
+    made = direction.part(acts.partner) - direction.part(acts.own)
+    read, _unread = _parts(acts, made, space)
+    return _slope(read.flatten().double().numpy(), _inside(made, space).flatten().double().numpy())
 
 
-def subspace_plan(acts: SiteActs, bases: Float[Tensor, "condition k d"]) -> EditPlan:
-    """Interchange in a subspace for each condition; rows of a basis are orthonormal or zero.
-
-    Raises:
-        ShapeError: the bases are not as wide as the hook point.
-    """
-    check_width(bases[:, 0], acts)
-
-    def plan(condition: Int[Tensor, "row"], case: Int[Tensor, "row"]) -> Edit:
-        own, basis = acts.own[case], bases[condition]
-        inside = einsum(acts.partner[case] - own, basis, "row site d, row k d -> row site k")
-        moved = einsum(inside, basis, "row site k, row k d -> row site d")
-        return replace_at(acts.site.hook_name, acts.positions[case], own + moved)
-
-    return plan
+def _parts(
+    acts: SiteActs, made: Float[Tensor, "case site d"], space: ReadSpace
+) -> tuple[Float[Tensor, "case site d"], Float[Tensor, "case site d"]]:
+    """The pairs' own changes along what an interchange changes: inside what is read, and outside it."""
+    natural = (acts.partner - acts.own) * (acts.positions >= 0)[..., None]
+    inside = _inside(made, space)
+    # What is left after rounding is no direction.
+    least = 1e-8 * float(made.pow(2).sum(-1).max())
+    return _along(natural, inside, least), _along(natural, made - inside, least)
 
 
-def _slope(other: Float[np.ndarray, "case"], own: Float[np.ndarray, "case"]) -> float:
+def _inside(made: Float[Tensor, "case site d"], space: ReadSpace) -> Float[Tensor, "case site d"]:
+    inside = einsum(made.double(), space.basis, "case site d, read d -> case site read")
+    return einsum(inside, space.basis, "case site read, read d -> case site d").float()
+
+
+def _along(
+    change: Float[Tensor, "case site d"], towards: Float[Tensor, "case site d"], least: float
+) -> Float[Tensor, "case site d"]:
+    size = towards.pow(2).sum(-1, keepdim=True)
+    slope = (change * towards).sum(-1, keepdim=True) / size.clamp(min=1e-30)
+    return torch.where(size > least, slope * towards, 0.0)
+
+
+def _slope(other: Float[np.ndarray, "value"], own: Float[np.ndarray, "value"]) -> float:
     size = float((own * own).sum())
     return float((other * own).sum()) / size if size > 1e-12 else math.nan
 

@@ -19,6 +19,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.causal.directions import Direction
 from mechprobe.causal.sites import SiteActs
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.saes.lens import Sae
@@ -136,45 +137,40 @@ def manifold_figures(
 
 
 def edited_acts(
-    acts: SiteActs,
-    direction: Float[Tensor, "d"],
-    *,
-    gap: float,
-    strengths: Sequence[float] = (1.0, 2.0, 4.0),
+    acts: SiteActs, direction: Direction, *, strengths: Sequence[float] = (1.0, 2.0, 4.0)
 ) -> dict[str, Float[Tensor, "row d"]]:
     """What the edits of the protocol write at a site: one row a case and token.
 
     Args:
-        direction: of unit length.
-        gap: the direction's natural gap; steering adds strength * gap along the direction, to the partner's side.
+        strengths: steering adds strength * gap along the direction, to the partner's side.
     """
     is_token = acts.positions >= 0
     own, partner = acts.own[is_token], acts.partner[is_token]
-    change = einsum(partner - own, direction, "row d, d -> row")
-    found = {
-        "unedited": own,
-        "whole_patch": partner,
-        "interchange": own + change[:, None] * direction,
-    }
-    towards = change.sign() * abs(gap)
+    change = direction.part(partner) - direction.part(own)
+    found = {"unedited": own, "whole_patch": partner, "interchange": own + change}
+    towards = einsum(change, direction.vector, "row d, d -> row").sign() * abs(direction.gap)
     for strength in strengths:
-        found[f"steering {strength:g}"] = own + strength * towards[:, None] * direction
+        found[f"steering {strength:g}"] = own + strength * towards[:, None] * direction.vector
     return found
 
 
 def manifold_rows(
     manifold: Manifold,
     acts: SiteActs,
-    direction: Float[Tensor, "d"],
+    direction: Direction,
     *,
-    gap: float,
     strengths: Sequence[float] = (1.0, 2.0, 4.0),
 ) -> list[dict[str, object]]:
     """A table row for each edit along a direction; "unedited" and "whole_patch" show what natural rows give."""
-    edits = edited_acts(acts, direction, gap=gap, strengths=strengths)
     return [
-        {"operation": name, **asdict(manifold.compare(rows)), "chance": BEYOND_CHANCE}
-        for name, rows in edits.items()
+        {
+            "indicator": direction.indicator,
+            "direction": direction.name,
+            "operation": name,
+            **asdict(manifold.compare(rows)),
+            "chance": BEYOND_CHANCE,
+        }
+        for name, rows in edited_acts(acts, direction, strengths=strengths).items()
     ]
 
 

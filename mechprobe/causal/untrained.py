@@ -6,6 +6,7 @@ or a feature is worth what it has above them (arXiv 1810.03292 for networks; 250
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,9 @@ from mechprobe.causal.cases import Case
 from mechprobe.causal.directions import SpanActs
 from mechprobe.causal.effects import BATCH_TOKENS, interchange_plan, measure
 from mechprobe.causal.sites import SiteActs, site_acts
-from mechprobe.causal.span_halves import SpanHalves, halve
+from mechprobe.causal.span_halves import halve
 from mechprobe.causal.strata import Baseline
+from mechprobe.causal.swaps import along, feature_part, swap_plan
 from mechprobe.errors import ShapeError
 from mechprobe.evaluation.bootstrap import Interval, auroc_interval
 from mechprobe.models.subject import Subject
@@ -82,7 +84,7 @@ def model_figures(
         DataError, ShapeError, HookError: see `halve` and `site_acts`.
     """
     halves = halve(spans, indicator, groups=groups, seed=seed)
-    difference = _difference_of_means(halves)
+    difference = halves.difference_of_means()
     scores = einsum(halves.held_acts, difference, "held d, d -> held").numpy()
     acts = site_acts(subject, cases, spans.site, outcome)
     flipped = [
@@ -164,14 +166,16 @@ def feature_table(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The best feature of each SAE for an indicator, and what interchange along its decoder row does.
+    """The best feature of each SAE for an indicator, and what swapping it does.
+
+    Swapped is the coordinate along its decoder row ("decoder_row"), or what the feature itself contributes ("feature").
 
     Args:
         saes: such as {"trained": sae, "random 0": random_decoder_sae(sae, 0)}.
         unedited: outcomes of the cases without an edit.
 
     Returns:
-        A row for each SAE: sae, indicator, feature, auroc_chosen, auroc, low, high, moved (mean size of the
+        A row for each SAE and operation: sae, indicator, operation, feature, auroc_chosen, auroc, low, high, moved (mean size of the
         outcome's change in natural gaps), effect (share of the text flip's effect; NaN where that flip changes
         nothing), n_changed (cases that it changes).
     """
@@ -179,13 +183,19 @@ def feature_table(
         name: best_feature(sae, spans, indicator, groups=groups, n_boot=n_boot, seed=seed)
         for name, sae in saes.items()
     }
-    vectors = torch.stack([one.vector for one in found.values()])
+    own, partner = acts.own, acts.partner
+    parts = [feature_part(saes[name], [one.feature]) for name, one in found.items()]
+    rows_swapped = along(acts, torch.stack([one.vector for one in found.values()]))
+    every_case = torch.arange(len(cases))
+    moved = [rows_swapped(torch.full_like(every_case, i), every_case) for i in range(len(found))]
+    moved += [part(partner) - part(own) for part in parts]
+    stacked = torch.stack(moved)
     edited = measure(
         subject,
         cases,
         outcome,
-        plan=interchange_plan(acts, vectors),
-        n_conditions=len(vectors),
+        plan=swap_plan(acts, lambda condition, case: stacked[condition, case]),
+        n_conditions=len(stacked),
         batch_tokens=batch_tokens,
     ).logit_diff
     n_changed = int(unedited.changed().sum())
@@ -193,16 +203,19 @@ def feature_table(
         {
             "sae": name,
             "indicator": indicator,
-            "feature": one.feature,
-            "auroc_chosen": one.auroc_chosen,
-            **_interval_columns(one.auroc),
+            "operation": operation,
+            "feature": found[name].feature,
+            "auroc_chosen": found[name].auroc_chosen,
+            **_interval_columns(found[name].auroc),
             "moved": float(np.abs(logit_diff - unedited.base).mean() / unedited.scale),
             "effect": float(unedited.share_of_text_flip(logit_diff).mean())
             if n_changed
             else np.nan,
             "n_changed": n_changed,
         }
-        for (name, one), logit_diff in zip(found.items(), edited, strict=True)
+        for (operation, name), logit_diff in zip(
+            product(("decoder_row", "feature"), found), edited, strict=True
+        )
     ]
     return pd.DataFrame(rows)
 
@@ -216,13 +229,6 @@ def model_table(figures: Mapping[str, Sequence[ModelFigures]]) -> pd.DataFrame:
             for one in several
         ]
     )
-
-
-def _difference_of_means(halves: SpanHalves) -> Float[Tensor, "d"]:
-    difference = halves.fit_acts[halves.fit_present].mean(0) - halves.fit_acts[
-        ~halves.fit_present
-    ].mean(0)
-    return difference / difference.norm().clamp(min=1e-12)
 
 
 def _interval_columns(interval: Interval) -> dict[str, float]:

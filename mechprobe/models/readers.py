@@ -28,8 +28,18 @@ class Reader:
 
     name: str
     """Its hook-point name where the bridge has one, such as "blocks.1.attn.q"."""
-    weight: Float[Tensor, "out d_model"]
-    """Change of its output with the stream, up to the norm's division by the size of the stream."""
+    layer: Any
+    norm: Any = None
+    """The norm through which it reads; None where it reads the stream as it is."""
+
+    @property
+    def weight(self) -> Float[Tensor, "out d_model"]:
+        """Change of its output with the stream, up to the norm's division by the size of the stream.
+
+        Made anew at each access, on the CPU, since all of a large model's together would fill its memory twice.
+        """
+        weight = _weight(self.layer)
+        return weight if self.norm is None else _fold(weight, self.norm)
 
 
 def residual_readers(subject: Subject, hook_name: str) -> list[Reader]:
@@ -75,9 +85,8 @@ def _watch(subject: Subject, site: str) -> list[Reader]:
             return
         sources = [norm for value, norm in seen if torch.equal(value, inputs[0])]
         if sources:
-            weight = _weight(module)
-            folded = weight if sources[-1] is None else _fold(weight, sources[-1])
-            found.append(Reader(name=_name(module, subject, names), weight=folded))
+            name = _name(module, subject, names)
+            found.append(Reader(name=name, layer=module, norm=sources[-1]))
 
     handles = [subject.hooks.points[site].register_forward_hook(start)]
     handles += [
@@ -102,15 +111,15 @@ def _watch(subject: Subject, site: str) -> list[Reader]:
     return found
 
 
-def _is_linear(module: nn.Module, width: int) -> bool:
+def _is_linear(module: Any, width: int) -> bool:
     if isinstance(module, nn.Linear):
         return module.in_features == width
     # GPT-2's layer, which keeps its weight the other way round.
-    return type(module).__name__ == "Conv1D" and _weight(module).shape[1] == width
+    return type(module).__name__ == "Conv1D" and module.weight.shape[0] == width
 
 
 def _weight(module: Any) -> Float[Tensor, "out d_model"]:
-    weight = module.weight.detach().float()
+    weight = module.weight.detach().float().cpu()
     return weight if isinstance(module, nn.Linear) else weight.T
 
 
@@ -129,7 +138,7 @@ def _fold(weight: Float[Tensor, "out d_model"], norm: Any) -> Float[Tensor, "out
         tried = torch.cat([rows, flat]).to(device, dtype)[None]
         odd = ((norm(tried) - norm(-tried)) / 2)[0].float().cpu()
     gain = (odd[:-1] * rows).sum(0) / rows.pow(2).sum(0)
-    folded = einsum(weight.cpu(), gain, "out d, d -> out d")
+    folded = einsum(weight, gain, "out d, d -> out d")
     is_centring = float(odd[-1].abs().max()) < 1e-2 * float(gain.abs().max())
     return folded - folded.mean(1, keepdim=True) if is_centring else folded
 

@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
+from mechprobe.causal.directions import Direction
 from mechprobe.causal.dormant import (
     DormantFigures,
     dormant_figures,
@@ -19,10 +19,9 @@ from mechprobe.causal.dormant import (
     natural_share,
     outcome_gradients,
     reader_space,
-    subspace_plan,
     weight_space,
 )
-from mechprobe.causal.effects import interchange_plan, measure, patch_plan
+from mechprobe.causal.effects import measure
 from mechprobe.causal.sites import Site, SiteActs, site_acts
 from mechprobe.causal.strata import Baseline, baseline, natural_gap
 from mechprobe.errors import DataError, ShapeError
@@ -32,7 +31,13 @@ SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
 
 
 def reader(*axes: int, width: int = 6, size: float = 1.0) -> Reader:
-    return Reader(name="made", weight=size * torch.eye(width)[list(axes)])
+    return reader_of(size * torch.eye(width)[list(axes)])
+
+
+def reader_of(weight: Tensor) -> Reader:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = nn.Parameter(weight)
+    return Reader(name="made", layer=layer)
 
 
 def unit(*values: float) -> Tensor:
@@ -64,7 +69,7 @@ def test_every_reader_counts_equally_and_faint_readings_are_no_reading() -> None
     space = reader_space([reader(0, size=100.0), reader(1)])
     assert dormant_split(unit(0, 1, 0, 0, 0, 0), space).energy_read == pytest.approx(3.0)
     weight = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.01, 0.01, 0.01]))
-    faint = reader_space([Reader(name="made", weight=weight)])
+    faint = reader_space([reader_of(weight)])
     assert len(faint.basis) == 3, "the later axes hold far less than one percent of what is read"
 
 
@@ -86,17 +91,22 @@ def made_acts(change: Tensor) -> SiteActs:
     )
 
 
+def direction_of(vector: Tensor) -> Direction:
+    return Direction(indicator="made", name="made", vector=vector, gap=1.0)
+
+
 def test_natural_share_tells_a_carried_change_from_a_natural_one() -> None:
     space = reader_space([reader(0)])
     mixed = unit(1, 0, 0, 0, 0, 1)
-    split = dormant_split(mixed, space)
     concept = torch.tensor([1.0, -1.0, 2.0])
     only_unread = made_acts(torch.outer(concept, torch.eye(6)[5]))
     as_mixed = made_acts(torch.outer(concept, mixed))
     nothing = made_acts(torch.zeros(3, 6))
-    assert natural_share(only_unread, mixed, split) == pytest.approx(0, abs=1e-6)
-    assert natural_share(as_mixed, mixed, split) == pytest.approx(1)
-    assert math.isnan(natural_share(nothing, mixed, split))
+    found = [
+        natural_share(acts, direction_of(mixed), space) for acts in (only_unread, as_mixed, nothing)
+    ]
+    assert found[:2] == [pytest.approx(0, abs=1e-6), pytest.approx(1)]
+    assert math.isnan(found[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +127,13 @@ class Scene:
             else gradient_space(outcome_gradients(self.subject, self.cases, SITE, "behavior"))
         )
         return dormant_figures(
-            self.subject, self.cases, self.acts, direction, space, self.unedited, "behavior"
+            self.subject,
+            self.cases,
+            self.acts,
+            direction_of(direction),
+            space,
+            self.unedited,
+            "behavior",
         )
 
 
@@ -195,20 +211,27 @@ def test_an_illusion_needs_an_effect_and_its_loss() -> None:
     assert not is_illusion(0.0, kept_plane=math.nan, kept_patch=math.nan)
 
 
-def test_a_subspace_of_one_direction_is_the_interchange_and_the_whole_space_the_patch(
-    scene: Any,
-) -> None:
-    one = scene("hide")
-    width = one.change.shape[0]
+def test_the_parts_of_a_feature_are_those_of_what_it_contributes(scene: Any, planted: Any) -> None:
+    one = scene("boast")
+    lie = torch.eye(one.change.shape[0])[planted.held_axis["lie"]]
+    mixed = (one.change + lie) / 2**0.5
 
-    def edited(plan: Any) -> np.ndarray:
-        return measure(one.subject, one.cases, "behavior", plan=plan).logit_diff
+    def part(acts: Tensor) -> Tensor:
+        """A feature that reads the boast and writes the mix."""
+        return 2**0.5 * (acts @ one.change)[..., None] * mixed
 
-    along = edited(interchange_plan(one.acts, one.change[None]))
-    inside = edited(subspace_plan(one.acts, torch.stack([one.change, 0 * one.change])[None]))
-    assert np.allclose(along, inside, atol=1e-4)
-    whole = edited(subspace_plan(one.acts, torch.eye(width)[None]))
-    assert np.allclose(edited(patch_plan(one.acts)), whole, atol=1e-4)
+    feature = Direction(indicator="boast", name="made", vector=mixed, gap=1.0, part_of=part)
+    found = dormant_figures(
+        one.subject,
+        one.cases,
+        one.acts,
+        feature,
+        weight_space(one.subject, SITE),
+        one.unedited,
+        "behavior",
+    )
+    assert found.effect > 0.3
+    assert found.illusion_suspected, "the decoder writes what the boast does not naturally change"
 
 
 def test_bad_input_is_one_clear_error(scene: Any) -> None:
@@ -221,5 +244,5 @@ def test_bad_input_is_one_clear_error(scene: Any) -> None:
         gradient_space(torch.zeros(3, 6))
     with pytest.raises(DataError, match="zero or not finite"):
         gradient_space(torch.full((3, 6), torch.nan))
-    with pytest.raises(ShapeError, match="fit the direction on this hook point"):
-        subspace_plan(scene("lie").acts, torch.eye(3)[None])
+    with pytest.raises(ShapeError, match="has 3 numbers"):
+        scene("lie").figures(torch.eye(3)[0], "weights")

@@ -6,6 +6,7 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
 
+from mechprobe.causal.directions import Direction
 from mechprobe.causal.manifold import (
     BEYOND_CHANCE,
     fit_manifold,
@@ -106,7 +107,8 @@ def test_edits_are_told_apart_from_the_rows_that_they_start_from() -> None:
         own=own[:, None],
         partner=partner[:, None],
     )
-    rows = manifold_rows(fit_manifold(natural(1000)), acts, axis(0), gap=1.0, strengths=(1.0, 9.0))
+    direction = Direction(indicator="hide", name="made", vector=axis(0), gap=1.0)
+    rows = manifold_rows(fit_manifold(natural(1000)), acts, direction, strengths=(1.0, 9.0))
     by_name = {str(row["operation"]): row for row in rows}
     assert list(by_name) == ["unedited", "whole_patch", "interchange", "steering 1", "steering 9"]
     assert all(row["n"] == 99 for row in rows), "a token that is not there is no row"

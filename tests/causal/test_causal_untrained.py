@@ -42,13 +42,21 @@ def scale(planted: Any) -> float:
     return natural_gap(measure(planted.subject, cases, "behavior").logit_diff[0])
 
 
+@pytest.fixture(scope="module")
+def trained_spans(planted: Any) -> SpanActs:
+    return span_acts(planted.subject, planted.transcripts, SITE)
+
+
 def test_a_trained_model_moves_along_its_direction_and_an_untrained_one_does_not(
-    planted: Any, planted_folder: Path, scale: float
+    planted: Any, planted_folder: Path, scale: float, trained_spans: SpanActs
 ) -> None:
     untrained = load_untrained(planted_folder, seed=0)
+    random_spans = span_acts(untrained, planted.transcripts, SITE)
     found = {}
-    for name, subject in (("trained", planted.subject), ("untrained 0", untrained)):
-        spans = span_acts(subject, planted.transcripts, SITE)
+    for name, subject, spans in (
+        ("trained", planted.subject, trained_spans),
+        ("untrained 0", untrained, random_spans),
+    ):
         cases = cases_of(planted, "lie")
         found[name] = [
             model_figures(subject, spans, "lie", cases, "behavior", scale=scale, n_boot=100)
@@ -94,7 +102,9 @@ def test_the_best_of_many_meaningless_features_is_worth_nothing_on_the_other_hal
     assert found.auroc.low < 0.5 < found.auroc.high
 
 
-def test_decoder_rows_are_judged_side_by_side(planted: Any, scale: float) -> None:
+def test_decoder_rows_are_judged_side_by_side(
+    planted: Any, scale: float, trained_spans: SpanActs
+) -> None:
     subject, cases = planted.subject, cases_of(planted, "lie")
     acts = site_acts(subject, cases, SITE, "behavior")
     base = measure(subject, cases, "behavior").logit_diff[0]
@@ -104,13 +114,13 @@ def test_decoder_rows_are_judged_side_by_side(planted: Any, scale: float) -> Non
     ]
     other = measure(subject, flipped, "behavior").logit_diff[0]
     change = acts.partner[0, 0] - acts.own[0, 0]
-    if cases[0].side == "positive":
-        change = -change
+    change = -change if cases[0].side == "positive" else change
+    change = change / change.norm()
     random = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     table = feature_table(
         subject,
         {"trained": Dictionary(change[None]), "random 0": Dictionary(random)},
-        span_acts(subject, planted.transcripts, SITE),
+        trained_spans,
         "lie",
         cases,
         acts,
@@ -118,9 +128,11 @@ def test_decoder_rows_are_judged_side_by_side(planted: Any, scale: float) -> Non
         "behavior",
         n_boot=100,
     )
-    trained, control = table.to_dict("records")
-    assert (trained["sae"], control["sae"]) == ("trained", "random 0")
+    assert list(table["operation"]) == ["decoder_row"] * 2 + ["feature"] * 2
+    assert list(table["sae"]) == ["trained", "random 0"] * 2
+    trained, control, feature, _control = table.to_dict("records")
     assert trained["effect"] == pytest.approx(1, abs=0.05)
+    assert 0.3 < feature["effect"] < trained["effect"], "a feature does not go below zero"
     assert abs(control["effect"]) < 0.6 * trained["effect"]
     assert 0 <= control["moved"] < trained["moved"]
     assert control["auroc"] > 0.8, "the best of random features tells as well"
