@@ -29,8 +29,10 @@ class RepeatedLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of the rows, old before new; nothing is kept, so that only one layer is ever repeated."""
-        keys, values = (old.index_select(0, self._case) for old in self._old)
-        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
+        keys, values = self._old
+        return _continued(keys, key_states, self._case), _continued(
+            values, value_states, self._case
+        )
 
 
 def empty_cache() -> DynamicCache:
@@ -55,3 +57,16 @@ def repeated_cache(cache: DynamicCache, n_before: int, case: Int[Tensor, "row"])
         for layer in layers
     )
     return repeated
+
+
+def _continued(
+    old: Float[Tensor, "case head before d_head"],
+    new: Float[Tensor, "row head after d_head"],
+    case: Int[Tensor, "row"],
+) -> Float[Tensor, "row head pos d_head"]:
+    """The old states of each row's case, then its new ones, written in place: repeating first would copy twice."""
+    n_before = old.shape[2]
+    whole = new.new_empty(*new.shape[:2], n_before + new.shape[2], new.shape[3])
+    torch.index_select(old, 0, case, out=whole[:, :, :n_before])
+    whole[:, :, n_before:] = new
+    return whole
