@@ -1,4 +1,4 @@
-"""What steering does to text that has nothing to do with the indicator: mean KL of the next-token distribution.
+"""What an edit does to text that has nothing to do with the indicator: the next token's distribution and its loss.
 
 Arditi et al. (arXiv 2406.11717, section C) drop a direction that costs more than 0.1 nat on harmless text.
 """
@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechprobe.causal.interventions import add_direction
+from mechprobe.causal.pushes import PushTable
+from mechprobe.errors import DataError, ModelError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.rendering import ROLES
 from mechprobe.models.subject import Subject
@@ -24,14 +25,37 @@ ASSISTANT = ROLES.index("assistant")
 class NeutralText:
     """Transcripts without any held indicator, and the model's own predictions on them."""
 
+    transcripts: tuple[Transcript, ...]
     batch: TokenBatch
     positions: Int[Tensor, "case site"]
-    """The assistant's tokens, which are steered and compared; -1 fills up."""
+    """The assistant's tokens, which are edited and compared; -1 fills up."""
+    next_ids: Int[Tensor, "row"]
+    """The token after each; -1 where the text ends."""
     log_probs: Float[Tensor, "row vocab"]
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean loss of the text that stands there, nats a token."""
+        return float(_loss(self.log_probs, self.next_ids))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NeutralChange:
+    """What each push does to neutral text."""
+
+    kl: Float[np.ndarray, "condition"]
+    """Mean KL from the unedited to the edited predictions, nats a token."""
+    cross_entropy: Float[np.ndarray, "condition"]
+    """Edited minus unedited mean loss of the text that stands there, nats a token."""
 
 
 def neutral_text(subject: Subject, transcripts: Iterable[Transcript], n: int) -> NeutralText | None:
-    """Take the first `n` transcripts that hold no indicator; None if there are none."""
+    """Take the first `n` transcripts that hold no indicator; None if there are none.
+
+    Raises:
+        ModelError: the model's own predictions are not numbers.
+    """
+    kept: list[Transcript] = []
     ids: list[list[int]] = []
     tokens: list[list[int]] = []
     for transcript in transcripts:
@@ -42,6 +66,7 @@ def neutral_text(subject: Subject, transcripts: Iterable[Transcript], n: int) ->
         rendering = subject.render(transcript)
         assistant = np.flatnonzero(rendering.role == ASSISTANT).tolist()
         if assistant:
+            kept.append(transcript)
             ids.append(rendering.token_ids.tolist())
             tokens.append(assistant)
     if not ids:
@@ -49,10 +74,56 @@ def neutral_text(subject: Subject, transcripts: Iterable[Transcript], n: int) ->
     width = max(len(row) for row in tokens)
     positions = torch.tensor([[*row, *[-1] * (width - len(row))] for row in tokens])
     batch = TokenBatch.of(ids, subject.pad_id)
-    logits = subject.run(batch)
+    log_probs = _at(subject.run(batch), positions).log_softmax(-1)
+    if bool(log_probs.isnan().any()):
+        raise ModelError(
+            f"{subject.name} predicts NaN on neutral text without any edit; load it as float32."
+        )
     return NeutralText(
-        batch=batch, positions=positions, log_probs=_at(logits, positions).log_softmax(-1)
+        transcripts=tuple(kept),
+        batch=batch,
+        positions=positions,
+        next_ids=torch.tensor(
+            [
+                own[position + 1] if position + 1 < len(own) else -1
+                for own, row in zip(ids, tokens, strict=True)
+                for position in row
+            ]
+        ),
+        log_probs=log_probs,
     )
+
+
+def needed(neutral: NeutralText | None) -> NeutralText:
+    """The neutral text.
+
+    Raises:
+        DataError: there is none.
+    """
+    if neutral is None:
+        raise DataError(
+            "no transcript is without a held indicator, so there is no neutral text to measure damage on; give some "
+            "transcripts whose spans are all absent or that have none."
+        )
+    return neutral
+
+
+def neutral_change(subject: Subject, neutral: NeutralText, pushes: PushTable) -> NeutralChange:
+    """What each push does at all of the assistant's tokens.
+
+    Each is a pass of the shape of the unedited one, so that a push by nothing is exactly 0.
+    """
+    n_cases = len(neutral.positions)
+    kl: list[float] = []
+    change: list[float] = []
+    unedited = neutral.cross_entropy
+    for condition in range(len(pushes.amounts)):
+        edit = pushes.at(neutral.positions, torch.full((n_cases,), condition))
+        logits = subject.run(neutral.batch, edits=[edit])
+        edited = _at(logits, neutral.positions).log_softmax(-1)
+        kl.append(float((neutral.log_probs.exp() * (neutral.log_probs - edited)).sum(-1).mean()))
+        change.append(float(_loss(edited, neutral.next_ids)) - unedited)
+    return NeutralChange(kl=np.array(kl), cross_entropy=np.array(change))
 
 
 def neutral_kl(
@@ -63,17 +134,9 @@ def neutral_kl(
     amounts: Sequence[float],
 ) -> Float[np.ndarray, "amount"]:
     """Mean KL (nats a token) from the unedited to the steered predictions, for each amount added everywhere."""
-    n_cases = len(neutral.positions)
-    directions = direction.expand(n_cases, -1)
-    found: list[float] = []
-    for amount in amounts:
-        pushes = torch.full(neutral.positions.shape, float(amount))
-        edit = add_direction(hook_name, neutral.positions, directions, pushes)
-        logits = subject.run(neutral.batch, edits=[edit])
-        steered = _at(logits, neutral.positions).log_softmax(-1)
-        kl = (neutral.log_probs.exp() * (neutral.log_probs - steered)).sum(-1)
-        found.append(float(kl.mean()))
-    return np.array(found)
+    steps = torch.tensor([float(amount) for amount in amounts])
+    pushes = PushTable.steering(hook_name, direction.expand(len(steps), -1), steps)
+    return neutral_change(subject, neutral, pushes).kl
 
 
 def _at(
@@ -81,3 +144,9 @@ def _at(
 ) -> Float[Tensor, "row vocab"]:
     case, slot = torch.nonzero(positions >= 0, as_tuple=True)
     return logits[case, positions[case, slot]].float()
+
+
+def _loss(log_probs: Float[Tensor, "row vocab"], next_ids: Int[Tensor, "row"]) -> Tensor:
+    known = next_ids >= 0
+    ids = next_ids[known].to(log_probs.device)
+    return -log_probs[known.to(log_probs.device)].gather(1, ids[:, None]).mean()
