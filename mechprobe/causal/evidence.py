@@ -60,6 +60,7 @@ class DirectionReadings:
     moved: float
     rises: Mapping[Stratum, bool]
     unrelated: Unrelated | None = None
+    illusion: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +178,7 @@ def _evidence(
         specificity=_specificity(readings, found),
         rises=readings.rises,
         unrelated=readings.unrelated,
+        illusion=readings.illusion,
         family_size=family_size,
         faults=faults,
         gaps=gaps,

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from mechprobe.causal.activation_checks import ActivationChecks
 from mechprobe.causal.conditions import OTHER, RANDOM
+from mechprobe.causal.deciding import decide, is_without_effect
 from mechprobe.causal.directions import REPLICATE
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.readings import IndicatorReadings, SideOutcome
@@ -19,8 +21,6 @@ from mechprobe.causal.verdict import (
     Unrelated,
     Verdict,
     VerdictRule,
-    decide,
-    is_without_effect,
 )
 
 
@@ -77,6 +77,7 @@ def direction_readings(readings: IndicatorReadings, direction: str) -> Direction
         audit_effect=_audit_share(audit, None if audit is None else audit.interchanged[index]),
         audit_ceiling=_audit_share(audit, None if audit is None else audit.patched),
         unrelated=_unrelated(readings.unrelated, index),
+        illusion=_illusion(readings.checks[direction]),
         auroc=readings.auroc[direction],
         moved=readings.moved[direction],
         rises=rises_of(readings, direction),
@@ -120,6 +121,15 @@ def _unrelated(found: SideOutcome | None, index: int) -> Unrelated | None:
     return Unrelated(
         flip_rate=float(((found.interchanged[index] > 0) != base).mean()),
         text_flip_rate=float(((found.unedited.other > 0) != base).mean()),
+    )
+
+
+def _illusion(checks: ActivationChecks) -> str:
+    if not checks.illusion_suspected:
+        return ""
+    return (
+        f"of what the direction does, its read and unread parts together keep {checks.kept_plane:.2f} and the whole "
+        f"activation {checks.kept_patch:.2f}"
     )
 
 

@@ -8,6 +8,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.causal.activation_checks import SiteChecks, check_directions
 from mechprobe.causal.cases import Case
 from mechprobe.causal.conditions import SHADOWS
 from mechprobe.causal.config import CausalConfig
@@ -36,6 +37,7 @@ def measure_indicator(
     site: Site,
     directions: Sequence[Direction],
     controls: Sequence[Control],
+    checks: SiteChecks,
     unedited_of: Mapping[str, Baseline],
     config: CausalConfig,
 ) -> IndicatorReadings:
@@ -86,6 +88,7 @@ def measure_indicator(
         unrelated=_side_outcome(
             runner, cases, site, directions, unedited_of, config.unrelated_outcome
         ),
+        checks=check_directions(runner.subject, cases, acts, directions, checks, unedited, outcome),
         auroc=dict(zip(names, read.auroc().tolist(), strict=True)),
         moved=dict(zip(names, read.moved().tolist(), strict=True)),
         control_moved={

@@ -5,7 +5,7 @@ verdicts from the test split.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from mechprobe.causal.activation_checks import SiteChecks, site_checks
 from mechprobe.causal.cases import Case, RenderedPair, natural_cases
-from mechprobe.causal.conditions import NULL_CONTROLS, control_directions
+from mechprobe.causal.conditions import control_directions
 from mechprobe.causal.config import CausalConfig
 from mechprobe.causal.directions import (
-    REPLICATE,
     Direction,
     SpanActs,
     fit_directions,
@@ -25,27 +25,23 @@ from mechprobe.causal.directions import (
     span_acts,
 )
 from mechprobe.causal.evidence import Effort
-from mechprobe.causal.judging import Judgement, count_verdicts, judge, replicates_of
+from mechprobe.causal.judging import Judgement, judge
 from mechprobe.causal.keeping import kept
 from mechprobe.causal.measuring import measure_indicator
-from mechprobe.causal.neutral import neutral_text
 from mechprobe.causal.pair_choice import ChosenPairs, choose_pairs, spread_over_sides
 from mechprobe.causal.readings import IndicatorReadings
 from mechprobe.causal.resampling import Resampled, resample
+from mechprobe.causal.results import (
+    KnownTruth,
+    dose_table,
+    effects_table,
+    self_test,
+    verdicts_table,
+)
 from mechprobe.causal.runner import Runner
-from mechprobe.causal.selftest import control_verdicts, false_drivers
 from mechprobe.causal.site_map import best_sites, site_sweep
 from mechprobe.causal.sites import Site
 from mechprobe.causal.strata import Baseline, baseline, natural_gap
-from mechprobe.causal.tables import (
-    DOSE_COLUMNS,
-    EFFECT_COLUMNS,
-    VERDICT_COLUMNS,
-    as_table,
-    dose_rows,
-    effect_rows,
-    verdict_row,
-)
 from mechprobe.errors import DataError
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair
@@ -53,16 +49,6 @@ from mechprobe.transcripts.transcript import Transcript
 
 DirectionSource = Callable[[SpanActs], Sequence[Direction]]
 """Labelled activations at the chosen site -> further directions to judge there, such as probe weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnownTruth:
-    """What is known beforehand about each indicator, where anything is."""
-
-    roles: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Indicator -> its role in the world that made the data."""
-    verdicts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Indicator -> the verdict that would be right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -118,10 +104,10 @@ def run_causal(
     return CausalResult(
         sites=places,
         sweep=sweep,
-        effects=_effects(readings, config),
-        dose=_dose(subject, readings, transcripts, config),
-        verdicts=_verdicts(judgements, readings, truth),
-        selftest=_selftest(judgements, readings, truth, config),
+        effects=effects_table(readings, config),
+        dose=dose_table(subject, readings, transcripts, config),
+        verdicts=verdicts_table(judgements, readings, truth),
+        selftest=self_test(judgements, readings, truth, config),
         judgements=tuple(judgements),
         readings=tuple(readings),
     )
@@ -173,13 +159,22 @@ def _measure_all(
         for site in dict.fromkeys(sites.values()):
             spans = span_acts(subject, fit, site, max_spans=config.n_fit_spans)
             directions = _directions(spans, chosen.indicators, further, config)
+            checks = site_checks(subject, spans, seed=config.seed)
             here = [name for name in chosen.indicators if sites[name] == site]
             for name in tqdm(here, desc=f"indicators at {site}", disable=None):
                 found[name] = kept(
                     keep,
                     f"readings-{name}",
                     partial(
-                        _measure_one, runner, chosen, name, spans, directions, unedited, config
+                        _measure_one,
+                        runner,
+                        chosen,
+                        name,
+                        spans,
+                        directions,
+                        checks,
+                        unedited,
+                        config,
                     ),
                 )
     return [found[name] for name in chosen.indicators]
@@ -191,6 +186,7 @@ def _measure_one(
     indicator: str,
     spans: SpanActs,
     directions: Mapping[str, Sequence[Direction]],
+    checks: SiteChecks,
     unedited: Mapping[str, Mapping[str, Baseline]],
     config: CausalConfig,
 ) -> IndicatorReadings:
@@ -206,6 +202,7 @@ def _measure_one(
         spans.site,
         directions[indicator],
         control_directions(indicator, spans, directions, config),
+        checks,
         shared,
         config,
     )
@@ -278,63 +275,3 @@ def _judge_all(
         for name in tqdm(names, desc="verdicts", disable=None)
         for judgement in judge(readings, name, config.rule, effort, resample_once)
     ]
-
-
-def _effects(readings: Sequence[IndicatorReadings], config: CausalConfig) -> pd.DataFrame:
-    rows = [
-        row
-        for one in readings
-        for row in effect_rows(one, config.behavior_outcome, seed=config.seed)
-    ]
-    return as_table(rows, EFFECT_COLUMNS)
-
-
-def _dose(
-    subject: Subject,
-    readings: Sequence[IndicatorReadings],
-    transcripts: Sequence[Transcript],
-    config: CausalConfig,
-) -> pd.DataFrame:
-    neutral = neutral_text(subject, transcripts, config.n_neutral)
-    bar = tqdm(readings, desc="dose curves", disable=None)
-    rows = [row for one in bar for row in dose_rows(one, subject, neutral, seed=config.seed)]
-    return as_table(rows, DOSE_COLUMNS)
-
-
-def _verdicts(
-    judgements: Sequence[Judgement], readings: Sequence[IndicatorReadings], truth: KnownTruth
-) -> pd.DataFrame:
-    by_name = {one.indicator: one for one in readings}
-    rows = [
-        verdict_row(
-            judgement,
-            by_name[judgement.evidence.indicator],
-            replicates=replicates_of(judgement, judgements),
-            role=truth.roles.get(judgement.evidence.indicator, ""),
-            truth=truth.verdicts.get(judgement.evidence.indicator, ""),
-        )
-        for judgement in judgements
-        if REPLICATE not in judgement.evidence.direction
-    ]
-    return as_table(rows, VERDICT_COLUMNS)
-
-
-def _selftest(
-    judgements: Sequence[Judgement],
-    readings: Sequence[IndicatorReadings],
-    truth: KnownTruth,
-    config: CausalConfig,
-) -> dict[str, object]:
-    effort = Effort(
-        n_boot=config.n_boot,
-        n_permutations=config.n_permutations,
-        seed=config.seed,
-        is_printed=False,
-    )
-    main = judgements[0].evidence.direction
-    mine = [judgement for judgement in judgements if judgement.evidence.direction == main]
-    found = count_verdicts(mine, truth.verdicts)
-    for name in NULL_CONTROLS:
-        verdicts = control_verdicts(readings, name, config.rule, effort)
-        found[f"false_driver_{name}"] = false_drivers(verdicts)
-    return found

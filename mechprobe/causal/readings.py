@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.causal.activation_checks import ActivationChecks
 from mechprobe.causal.cases import Case
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.outcomes import Readings
@@ -89,6 +90,8 @@ class IndicatorReadings:
     """The positive control: the answer to the question about this very thought, which the edit must move."""
     unrelated: SideOutcome | None
     """The negative control: an answer that has nothing to do with the thought, which the edit must not move."""
+    checks: Mapping[str, ActivationChecks]
+    """Direction -> whether its edit is natural and its effect no illusion."""
     auroc: Mapping[str, float]
     """Direction -> AUROC of its coordinate on the matched pairs."""
     moved: Mapping[str, float]

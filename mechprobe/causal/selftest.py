@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mechprobe.causal.conditions import RANDOM
+from mechprobe.causal.deciding import decide
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.judging import others_of
 from mechprobe.causal.readings import IndicatorReadings
-from mechprobe.causal.verdict import VerdictName, VerdictRule, decide
+from mechprobe.causal.verdict import VerdictName, VerdictRule
 
 
 def control_verdicts(

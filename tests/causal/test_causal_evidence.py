@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mechprobe.causal.deciding import decide
 from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
 from mechprobe.causal.strata import Baseline, natural_gap, text_flip_effects
-from mechprobe.causal.verdict import VerdictRule, decide
+from mechprobe.causal.verdict import VerdictRule
 
 RULE = VerdictRule()
 EFFORT = Effort(n_boot=300, n_permutations=2000)
@@ -116,7 +117,7 @@ def test_few_runs_decide_nothing_and_are_counted():
 
 
 def test_a_large_effect_in_few_transcripts_does_not_survive_a_large_family():
-    family = [readings(0.9, n=16, seed=seed) for seed in range(18)]
+    family = [readings(1.0, n=16, seed=seed) for seed in range(18)]
     found = family_evidence(family, RULE, EFFORT)
     verdict = decide(found[0], RULE)
     assert found[0].family_size == 36
@@ -127,6 +128,6 @@ def test_a_large_effect_in_few_transcripts_does_not_survive_a_large_family():
 def test_both_grades_of_effort_agree_on_a_clear_case():
     quick = replace(EFFORT, is_printed=False)
     for effort in (EFFORT, quick):
-        found = family_evidence([readings(0.6)], RULE, effort)[0]
+        found = family_evidence([replace(readings(0.6), complement=None)], RULE, effort)[0]
         assert decide(found, RULE).name == "driver"
         assert 0.5 < found.strata["necessity"].effect.low < 0.6

@@ -15,8 +15,9 @@ from mechprobe.causal.directions import (
     probe_pattern,
     span_acts,
 )
-from mechprobe.causal.protocol import CausalResult, KnownTruth, run_causal
+from mechprobe.causal.protocol import CausalResult, run_causal
 from mechprobe.causal.resampling import answer_start, resample
+from mechprobe.causal.results import KnownTruth
 from mechprobe.causal.site_map import best_site
 from mechprobe.causal.sites import Site
 from mechprobe.errors import ConfigError, DataError, ShapeError

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from mechprobe.causal.deciding import decide
 from mechprobe.causal.statistics import Equivalence, Interval
-from mechprobe.causal.verdict import Evidence, Pool, Stratum, StratumEffect, VerdictRule, decide
+from mechprobe.causal.verdict import Evidence, Pool, Stratum, StratumEffect, VerdictRule
 from mechprobe.errors import ConfigError
 
 RULE = VerdictRule()
