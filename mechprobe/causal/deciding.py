@@ -71,19 +71,24 @@ def shortfall(evidence: Evidence, name: Stratum, rule: VerdictRule) -> str:
 
 
 def _is_part(found: StratumEffect, rule: VerdictRule) -> bool:
-    """Whether there is an effect, and the rest of the activation has one too without this direction."""
+    """Whether there is an effect that the direction does not mediate as a whole.
+
+    A mediator does what the whole activation does, and everything else does nothing. One of the two would be enough
+    if the outcome were linear; where it saturates, a shadow can pass either alone.
+    """
+    asked = [zero for zero in (found.rest_zero, found.short_zero) if zero is not None]
     has_effect = found.effect.value >= rule.min_effect and found.effect.low > 0
-    return has_effect and found.rest_zero is not None and not found.rest_zero.p_value <= rule.alpha
+    return has_effect and any(not zero.p_value <= rule.alpha for zero in asked)
 
 
 def _part_or_shadow(evidence: Evidence, parts: Sequence[Stratum]) -> str:
     """Interchange cannot tell one axis of a wider cause from a direction that only overlaps with the cause."""
     sizes = "; ".join(
-        f"{name} {evidence.strata[name].effect.value:.2f} along the direction and "
-        f"{evidence.strata[name].rest:.2f} along everything else"
+        f"{name} {evidence.strata[name].effect.value:.2f} along the direction, "
+        f"{evidence.strata[name].rest:.2f} along everything else, {evidence.strata[name].whole:.2f} with both"
         for name in parts
     )
-    return f"a part or a shadow of the cause: {sizes}, which is not equivalent to none"
+    return f"a part or a shadow of the cause: {sizes}"
 
 
 def is_without_effect(evidence: Evidence, rule: VerdictRule) -> bool:

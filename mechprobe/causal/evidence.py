@@ -122,6 +122,7 @@ def _stratum_effect(
         if can_matter
         else 1.0
     )
+    whole = unedited.moved(name, readings.patched[None])[0]
     rest = (
         None if readings.complement is None else unedited.moved(name, readings.complement[None])[0]
     )
@@ -131,7 +132,13 @@ def _stratum_effect(
         effect=_interval(values, clusters, effort),
         anti_share=float((values < 0).mean()),
         rest=math.nan if rest is None else float(rest.mean()),
-        rest_zero=None if rest is None else equivalence(rest, clusters, margin=rule.margin),
+        rest_zero=None
+        if rest is None
+        else equivalence(rest, clusters, margin=rule.mediation_margin),
+        whole=float(whole.mean()),
+        short_zero=None
+        if rest is None
+        else equivalence(whole - values, clusters, margin=rule.mediation_margin),
         flip_rate=float(unedited.flips(name, readings.interchanged[None]).mean()),
         p_sign=p_sign,
         p_holm=math.nan,

@@ -29,7 +29,7 @@ TOLERANCE = 0.15
 """A smaller site is preferred when it lacks at most this share of the best one's effect."""
 MIN_SHARE = 0.5
 """An indicator leaves the common site where that site does less than this share of its own best one's effect."""
-MIN_RUNS = 6
+MIN_RUNS = 4
 """Runs that an indicator's text flip must change before its own sweep may decide its site."""
 
 
@@ -47,8 +47,8 @@ def site_sweep(
     """Share of the text flip's effect that patching each site brings, both ways, on pairs where the text matters.
 
     Returns:
-        One row for each hook_name, position, outcome and indicator, with n runs; and for indicator "all" their
-        mean, with n indicators.
+        One row for each hook_name, position, outcome and indicator, with n runs, and the effect also by whether the
+        thought is taken away (removing) or put in (adding); and for indicator "all" their mean, with n indicators.
 
     Raises:
         HookError: a hook point does not exist.
@@ -93,7 +93,8 @@ def best_site(sweep: pd.DataFrame, outcome: str = "behavior") -> Site:
 def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> dict[str, Site]:
     """The site of each indicator: the best one of all, or its own where that one does not reach its thought.
 
-    One site for all would refuse a thought that is read elsewhere. An indicator leaves the common site only if its own
+    One site for all would refuse a thought that is read elsewhere. A site must work both ways, taking the thought away
+    and putting it in, so the lesser of the two effects counts. An indicator leaves the common site only if its own
     best does at least twice as much; the first of `outcomes` that its text flip changes in `MIN_RUNS` runs decides.
 
     Raises:
@@ -105,7 +106,7 @@ def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> 
         own = sweep.query("indicator == @name and n >= @MIN_RUNS")
         effects: dict[Site, float] = {}
         for outcome in outcomes:
-            effects = effects or _mean_effects(own, [outcome], name)
+            effects = effects or _lesser_effects(own, outcome)
         far = bool(effects) and effects.get(common, 0.0) < MIN_SHARE * max(effects.values())
         chosen[name] = _simplest(effects) if far else common
     return chosen
@@ -117,13 +118,21 @@ def _simplest(effects: Mapping[Site, float]) -> Site:
     return min(good, key=lambda site: (SIMPLEST_FIRST.index(site.position), -effects[site]))
 
 
-def _mean_effects(
-    sweep: pd.DataFrame, outcomes: Sequence[str] | None, indicator: str = ALL
-) -> dict[Site, float]:
+def _lesser_effects(sweep: pd.DataFrame, outcome: str) -> dict[Site, float]:
+    """The lesser of the effects of removing and adding at each candidate site, for one indicator."""
+    effects: dict[Site, float] = {}
+    for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
+        found = [row[side] for side in ("removing", "adding") if np.isfinite(row[side])]
+        if row["position"] in SIMPLEST_FIRST and row["outcome"] == outcome and found:
+            effects[Site(hook_name=row["hook_name"], position=row["position"])] = min(found)
+    return effects
+
+
+def _mean_effects(sweep: pd.DataFrame, outcomes: Sequence[str] | None) -> dict[Site, float]:
     """Mean effect of each candidate site over outcomes; None: over all."""
     effects: dict[Site, list[float]] = {}
     for row in cast("list[dict[str, Any]]", sweep.to_dict("records")):
-        is_candidate = row["indicator"] == indicator and row["position"] in SIMPLEST_FIRST
+        is_candidate = row["indicator"] == ALL and row["position"] in SIMPLEST_FIRST
         is_counted = outcomes is None or row["outcome"] in outcomes
         if is_candidate and is_counted and np.isfinite(row["effect"]):
             site = Site(hook_name=row["hook_name"], position=row["position"])
@@ -189,16 +198,26 @@ def _site_rows(
         some = unedited.pick(names == name)
         shares = some.share_of_text_flip(patched[names == name])
         low, high = np.nan, np.nan
+        sides = {"removing": np.nan, "adding": np.nan}
         if len(shares):
             clusters = np.array(some.clusters)[some.changed()].tolist()
             low, high = bootstrap_many(shares[:, None], clusters, n_boot=n_boot, seed=seed)[0]
             effects.append(float(shares.mean()))
+            held = some.is_positive[some.changed()]
+            for side, of_side in (("removing", held), ("adding", ~held)):
+                if of_side.any():
+                    sides[side] = float(shares[of_side].mean())
         effect = effects[-1] if len(shares) else np.nan
         figures = {"n": len(shares), "effect": effect, "low": float(low), "high": float(high)}
-        rows.append({"indicator": name, **figures})
+        rows.append({"indicator": name, **figures, **sides})
     mean = float(np.mean(effects)) if effects else np.nan
     rows.append(
-        {"indicator": ALL, "n": len(effects), "effect": mean, "low": np.nan, "high": np.nan}
+        {
+            "indicator": ALL,
+            "n": len(effects),
+            "effect": mean,
+            **dict.fromkeys(("low", "high", "removing", "adding"), np.nan),
+        }
     )
     place = {
         "hook_name": site.hook_name,

@@ -17,6 +17,7 @@ VERDICT_COLUMNS = (
     *("release", "release_low", "release_high", "release_flips"),
     *("inhibition", "inhibition_low", "inhibition_high", "inhibition_flips"),
     *(f"complement_{name}" for name in STRATA),
+    *(f"whole_{name}" for name in STRATA),
     *("p_value", "q_holm", "p_random", "n_random", "mde", "n"),
     *("specificity", "ceiling", "auroc", "audit_effect", "audit_ceiling"),
     *("unrelated_flips", "unrelated_text_flips", "anti_share"),
@@ -81,5 +82,6 @@ def verdict_row(
         row[f"{name}_high"] = found.effect.high if found else np.nan
         row[f"{name}_flips"] = found.flip_rate if found else np.nan
         row[f"complement_{name}"] = found.rest if found else np.nan
+        row[f"whole_{name}"] = found.whole if found else np.nan
     row |= {f"text_{name}": value for name, value in text_flip_effects(readings.unedited).items()}
     return {column: row[column] for column in VERDICT_COLUMNS}

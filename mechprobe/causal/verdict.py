@@ -48,6 +48,8 @@ class VerdictRule:
     """Share of runs whose outcome must change sides; a shift that never changes one drives nothing."""
     margin: float = 0.10
     """Effects within +-margin count as none (Shi et al., arXiv 2410.13032)."""
+    mediation_margin: float = 0.10
+    """Within this of the whole activation's effect, and of none for everything else, a direction mediates a thought."""
     alpha: float = 0.05
     """Level of every test; sign flips are Holm-corrected over the family first."""
     min_items: int = 8
@@ -104,6 +106,10 @@ class StratumEffect:
     """What the whole activation except this direction does (the complement); NaN: not run."""
     rest_zero: Equivalence | None = None
     """Whether that is none for practical purposes; None: not run."""
+    whole: float = math.nan
+    """What the whole activation does."""
+    short_zero: Equivalence | None = None
+    """Whether the whole activation does the same as the direction for practical purposes; None: not asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,7 +80,8 @@ class CopyingSae(nn.Module):
 
 def sweep_row(indicator: str, hook: str, effect: float, n: int = 12, outcome: str = "behavior"):
     place = {"hook_name": hook, "position": "span_last", "outcome": outcome}
-    return place | {"indicator": indicator, "n": n, "effect": effect}
+    sides = {"removing": 1.0, "adding": effect}
+    return place | {"indicator": indicator, "n": n, "effect": (1 + effect) / 2} | sides
 
 
 def test_an_indicator_leaves_the_common_site_only_where_another_does_twice_as_much():
