@@ -1,7 +1,7 @@
 """Run benchmarks and write benchmarks/results.json: `python -m benchmarks.run [NAME ...]`.
 
-A benchmark is a module benchmarks/bench_NAME.py with a function `measure() -> Row`. Rows of benchmarks that were
-not run stay as they are.
+A benchmark is a module benchmarks/bench_NAME.py with a function `measure` that returns a row, or several. Rows of
+benchmarks that were not run stay as they are.
 """
 
 import importlib
@@ -10,6 +10,8 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+
+from benchmarks.timing import Row
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -26,12 +28,13 @@ def main(names: list[str]) -> None:
         {row["name"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.is_file() else {}
     )
     for name in names or known:
-        row = importlib.import_module(f"benchmarks.bench_{name}").measure()
-        rows[row.name] = asdict(row)
-        print(
-            f"{row.name}: {row.ours:.3g} against {row.peer:.3g} {row.unit} ({row.peer_name}), "
-            f"x{row.ratio:.2f} [{row.ratio_low:.2f} .. {row.ratio_high:.2f}]"
-        )
+        found: Row | list[Row] = importlib.import_module(f"benchmarks.bench_{name}").measure()
+        for row in [found] if isinstance(found, Row) else found:
+            rows[row.name] = asdict(row)
+            print(
+                f"{row.name}: {row.ours:.3g} against {row.peer:.3g} {row.unit} ({row.peer_name}), "
+                f"x{row.ratio:.2f} [{row.ratio_low:.2f} .. {row.ratio_high:.2f}]"
+            )
         RESULTS.write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n")
 
 

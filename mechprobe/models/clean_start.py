@@ -85,8 +85,7 @@ def align(
     sequences: Sequence[Sequence[int]], first: Sequence[int], pad_id: int
 ) -> tuple[TokenBatch, int]:
     """Pad on both sides so that token `first` of each sequence stands in the column that is returned."""
-    n_before = max(first)
-    width = n_before + max(len(s) - f for s, f in zip(sequences, first, strict=True))
+    n_before, width = max(first), aligned_width(sequences, first)
     token_ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
     mask = torch.zeros((len(sequences), width), dtype=torch.bool)
     for row, (sequence, edited) in enumerate(zip(sequences, first, strict=True)):
@@ -94,6 +93,12 @@ def align(
         token_ids[row, start : start + len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
         mask[row, start : start + len(sequence)] = True
     return TokenBatch(token_ids=token_ids, mask=mask), n_before
+
+
+def aligned_width(sequences: Sequence[Sequence[int]], first: Sequence[int]) -> int:
+    """Columns of the sequences when their first edited tokens stand in one."""
+    after = [len(sequence) - edited for sequence, edited in zip(sequences, first, strict=True)]
+    return max(first) + max(after)
 
 
 @contextmanager

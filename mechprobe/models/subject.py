@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechprobe.errors import HookError, ModelError, ShapeError
 from mechprobe.models.batches import TokenBatch
+from mechprobe.models.clean_start import aligned_width
 from mechprobe.models.generation import continue_batch, uniform_draws
 from mechprobe.models.hook_names import HookTable, read_hook_points
 from mechprobe.models.hooks import (
@@ -189,7 +190,8 @@ class Subject:
     ) -> Float[Tensor, "row vocab"]:
         """Logits after the last token of many edited runs of few sequences.
 
-        The tokens before the first edited one, and the blocks below the edits, are computed once for each sequence.
+        The tokens before the first edited one, and the blocks below the edits, are computed once for each sequence,
+        unless the sequences are too long for the model when their first edited tokens are aligned.
         Edits see the tokens from there on; first they are shown the tokens before, which they must leave as they are.
 
         Args:
@@ -203,7 +205,7 @@ class Subject:
         self._need_causal("logits")
         self._need_room(max(len(sequence) for sequence in sequences))
         n_blocks = self.shared_blocks([edit.hook_name for edit in edits])
-        if n_blocks is None:
+        if n_blocks is None or not self._has_room(aligned_width(sequences, first)):
             rows = [sequences[i] for i in case.tolist()]
             ends = torch.tensor([len(row) - 1 for row in rows])
             return self.run(TokenBatch.of(rows, self.pad_id), edits=edits, positions=ends)
@@ -284,12 +286,14 @@ class Subject:
                 f"{self.name} is an encoder and has no {what}; use it to capture activations, or load a causal model."
             )
 
+    def _has_room(self, n_tokens: int) -> bool:
+        return self.max_positions is None or n_tokens <= self.max_positions
+
     def _need_room(self, n_tokens: int) -> None:
-        limit = self.max_positions
-        if limit is not None and n_tokens > limit:
+        if not self._has_room(n_tokens):
             raise ShapeError(
-                f"a sequence of {n_tokens} tokens is longer than the {limit} that {self.name} reads; set window "
-                "(tokens read at once) or max_tokens."
+                f"a sequence of {n_tokens} tokens is longer than the {self.max_positions} that {self.name} reads; set "
+                "window (tokens read at once) or max_tokens."
             )
 
 

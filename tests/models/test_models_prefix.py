@@ -164,6 +164,18 @@ def test_a_first_token_outside_its_sequence_is_refused(subject: Subject):
         subject.run_shared([[5] * 600], CASE[:1], first=[3], edits=[edit])
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_sequences_too_long_to_be_aligned_run_whole(subjects: dict[str, Subject], kind: str):
+    """Each has 400 of the 512 tokens that the model reads; aligned at tokens 20 and 390 they would have 770."""
+    subject = subjects[kind]
+    sequences = [[5 + i % 90 for i in range(400)], [7 + i % 80 for i in range(400)]]
+    edit = adding("blocks.0.hook_out", 32, torch.tensor([[20], [390]]))
+    found = subject.run_shared(sequences, torch.arange(2), first=[20, 390], edits=[edit])
+    ends = torch.tensor([399, 399])
+    wanted = subject.run(TokenBatch.of(sequences, 0), edits=[edit], positions=ends)
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
 def test_an_edit_that_never_fires_is_an_error(subject: Subject):
     edit = Edit(hook_name="blocks.0.hook_out", apply=lambda acts, _where: acts)
     with pytest.raises(HookError, match="never fired"):
