@@ -108,8 +108,14 @@ def best_sites(sweep: pd.DataFrame, outcomes: Sequence[str] = ("behavior",)) -> 
         for outcome in outcomes:
             effects = effects or _lesser_effects(own, outcome)
         far = bool(effects) and effects.get(common, 0.0) < MIN_SHARE * max(effects.values())
-        chosen[name] = _simplest(effects) if far else common
+        chosen[name] = _own_site(effects) if far else common
     return chosen
+
+
+def _own_site(effects: Mapping[Site, float]) -> Site:
+    """The best single token, if it does half of what all tokens of the span do: a direction belongs to one token."""
+    good = [site for site in effects if effects[site] >= MIN_SHARE * max(effects.values())]
+    return min(good, key=lambda site: (site.position == "span_all", -effects[site]))
 
 
 def _simplest(effects: Mapping[Site, float]) -> Site:

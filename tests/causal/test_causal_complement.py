@@ -89,6 +89,7 @@ def test_an_indicator_leaves_the_common_site_only_where_another_does_twice_as_mu
     rows = [sweep_row("all", first, 0.9), sweep_row("all", second, 0.4)]
     rows += [sweep_row("near", first, 0.6), sweep_row("near", second, 1.0)]
     rows += [sweep_row("far", first, 0.1), sweep_row("far", second, 0.9)]
+    rows += [sweep_row("far", first, 1.0) | {"position": "span_all"}]
     rows += [sweep_row("few", first, 0.1, n=2), sweep_row("few", second, 0.9, n=2)]
     rows += [sweep_row("audit", first, 0.1, outcome="audit")]
     rows += [sweep_row("audit", second, 0.9, outcome="audit")]
