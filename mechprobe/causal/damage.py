@@ -20,7 +20,8 @@ from mechprobe.causal.text_figures import distinct_n, repetition
 from mechprobe.models.subject import Subject
 
 DAMAGE_COLUMNS = (
-    *("indicator", "direction", "operation", "strength", "amount", "control", "draw", "n"),
+    *("indicator", "direction", "hook_name", "operation", "strength", "amount"),
+    *("control", "draw", "n"),
     *("kl", "ce_change", "ce_unedited"),
     *("distinct_1", "distinct_1_unedited", "distinct_2", "distinct_2_unedited"),
     *("repetition", "repetition_unedited", "n_tokens", "n_tokens_unedited"),
@@ -55,6 +56,7 @@ class Damage:
     """What one push does, and what the unedited model does."""
 
     push: Push
+    hook_name: str
     kl: float
     """Nats a token."""
     ce_change: float
@@ -99,6 +101,7 @@ def measure_damage(
     return [
         Damage(
             push=push,
+            hook_name=hook_name,
             kl=float(change.kl[i]),
             ce_change=float(change.cross_entropy[i]),
             ce_unedited=text.cross_entropy,
@@ -140,6 +143,7 @@ def damage_rows(found: Sequence[Damage]) -> Iterator[dict[str, object]]:
         yield {
             "indicator": push.indicator,
             "direction": push.direction,
+            "hook_name": one.hook_name,
             "operation": push.operation,
             "strength": push.strength,
             "amount": push.amount,

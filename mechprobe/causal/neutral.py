@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechprobe.causal.pushes import PushTable
 from mechprobe.errors import DataError, ModelError
 from mechprobe.models.batches import TokenBatch
-from mechprobe.models.rendering import ROLES
+from mechprobe.models.rendering import ROLES, SECTIONS, Rendering
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Transcript
 
 ASSISTANT = ROLES.index("assistant")
+SCAFFOLD, HEADER = SECTIONS.index("scaffold"), SECTIONS.index("header")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -28,9 +29,12 @@ class NeutralText:
     transcripts: tuple[Transcript, ...]
     batch: TokenBatch
     positions: Int[Tensor, "case site"]
-    """The assistant's tokens, which are edited and compared; -1 fills up."""
+    """The assistant's tokens, which are edited; -1 fills up."""
+    read_at: Int[Tensor, "row 2"]
+    """Case and token before each that the assistant wrote itself; predictions are compared there. What it predicts of
+    the user's words and of the template's marks was never trained, and would drown the rest."""
     next_ids: Int[Tensor, "row"]
-    """The token after each; -1 where the text ends."""
+    """The token that stands after each."""
     log_probs: Float[Tensor, "row vocab"]
 
     @property
@@ -58,23 +62,26 @@ def neutral_text(subject: Subject, transcripts: Iterable[Transcript], n: int) ->
     kept: list[Transcript] = []
     ids: list[list[int]] = []
     tokens: list[list[int]] = []
+    read_at: list[tuple[int, int]] = []
     for transcript in transcripts:
         if len(ids) == n:
             break
         if any(span.present for span in transcript.spans):
             continue
         rendering = subject.render(transcript)
-        assistant = np.flatnonzero(rendering.role == ASSISTANT).tolist()
-        if assistant:
+        is_assistant = rendering.role == ASSISTANT
+        before = np.flatnonzero(_is_written(rendering)[1:]).tolist()
+        if before:
+            read_at += [(len(ids), position) for position in before]
             kept.append(transcript)
             ids.append(rendering.token_ids.tolist())
-            tokens.append(assistant)
+            tokens.append(np.flatnonzero(is_assistant).tolist())
     if not ids:
         return None
     width = max(len(row) for row in tokens)
-    positions = torch.tensor([[*row, *[-1] * (width - len(row))] for row in tokens])
     batch = TokenBatch.of(ids, subject.pad_id)
-    log_probs = _at(subject.run(batch), positions).log_softmax(-1)
+    where = torch.tensor(read_at)
+    log_probs = _at(subject.run(batch), where).log_softmax(-1)
     if bool(log_probs.isnan().any()):
         raise ModelError(
             f"{subject.name} predicts NaN on neutral text without any edit; load it as float32."
@@ -82,14 +89,9 @@ def neutral_text(subject: Subject, transcripts: Iterable[Transcript], n: int) ->
     return NeutralText(
         transcripts=tuple(kept),
         batch=batch,
-        positions=positions,
-        next_ids=torch.tensor(
-            [
-                own[position + 1] if position + 1 < len(own) else -1
-                for own, row in zip(ids, tokens, strict=True)
-                for position in row
-            ]
-        ),
+        positions=torch.tensor([[*row, *[-1] * (width - len(row))] for row in tokens]),
+        read_at=where,
+        next_ids=batch.token_ids[where[:, 0], where[:, 1] + 1],
         log_probs=log_probs,
     )
 
@@ -109,7 +111,7 @@ def needed(neutral: NeutralText | None) -> NeutralText:
 
 
 def neutral_change(subject: Subject, neutral: NeutralText, pushes: PushTable) -> NeutralChange:
-    """What each push does at all of the assistant's tokens.
+    """What each push at all of the assistant's tokens does to the tokens that the assistant chooses.
 
     Each is a pass of the shape of the unedited one, so that a push by nothing is exactly 0.
     """
@@ -120,7 +122,7 @@ def neutral_change(subject: Subject, neutral: NeutralText, pushes: PushTable) ->
     for condition in range(len(pushes.amounts)):
         edit = pushes.at(neutral.positions, torch.full((n_cases,), condition))
         logits = subject.run(neutral.batch, edits=[edit])
-        edited = _at(logits, neutral.positions).log_softmax(-1)
+        edited = _at(logits, neutral.read_at).log_softmax(-1)
         kl.append(float((neutral.log_probs.exp() * (neutral.log_probs - edited)).sum(-1).mean()))
         change.append(float(_loss(edited, neutral.next_ids)) - unedited)
     return NeutralChange(kl=np.array(kl), cross_entropy=np.array(change))
@@ -139,14 +141,21 @@ def neutral_kl(
     return neutral_change(subject, neutral, pushes).kl
 
 
+def _is_written(rendering: Rendering) -> Bool[np.ndarray, "tok"]:
+    """The tokens that an assistant writes itself: from the first of its message's text to the message's end."""
+    found = np.zeros(len(rendering.token_ids), dtype=bool)
+    is_text = (rendering.section != SCAFFOLD) & (rendering.section != HEADER)
+    for message in np.unique(rendering.message[rendering.role == ASSISTANT]).tolist():
+        is_own = rendering.message == message
+        found |= is_own & (np.cumsum(is_own & is_text) > 0)
+    return found
+
+
 def _at(
-    logits: Float[Tensor, "case pos vocab"], positions: Int[Tensor, "case site"]
+    logits: Float[Tensor, "case pos vocab"], read_at: Int[Tensor, "row 2"]
 ) -> Float[Tensor, "row vocab"]:
-    case, slot = torch.nonzero(positions >= 0, as_tuple=True)
-    return logits[case, positions[case, slot]].float()
+    return logits[read_at[:, 0], read_at[:, 1]].float()
 
 
 def _loss(log_probs: Float[Tensor, "row vocab"], next_ids: Int[Tensor, "row"]) -> Tensor:
-    known = next_ids >= 0
-    ids = next_ids[known].to(log_probs.device)
-    return -log_probs[known.to(log_probs.device)].gather(1, ids[:, None]).mean()
+    return -log_probs.gather(1, next_ids.to(log_probs.device)[:, None]).mean()
