@@ -5,7 +5,7 @@ verdicts from the test split.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,11 +30,13 @@ from mechprobe.causal.keeping import kept
 from mechprobe.causal.measuring import measure_indicator
 from mechprobe.causal.pair_choice import ChosenPairs, choose_pairs, spread_over_sides
 from mechprobe.causal.readings import IndicatorReadings
+from mechprobe.causal.remains import Remains, readable_after_removal
 from mechprobe.causal.resampling import Resampled, resample
 from mechprobe.causal.results import (
     KnownTruth,
     dose_table,
     effects_table,
+    remains_table,
     self_test,
     verdicts_table,
 )
@@ -61,6 +63,8 @@ class CausalResult:
     """The site sweep; empty where the sites were given."""
     effects: pd.DataFrame
     dose: pd.DataFrame
+    remains: pd.DataFrame
+    """What fresh probes read of each indicator after its direction, and more, is taken out."""
     verdicts: pd.DataFrame
     selftest: Mapping[str, object]
     judgements: tuple[Judgement, ...]
@@ -106,6 +110,7 @@ def run_causal(
         sweep=sweep,
         effects=effects_table(readings, config),
         dose=dose_table(subject, readings, transcripts, config),
+        remains=remains_table(readings),
         verdicts=verdicts_table(judgements, readings, truth),
         selftest=self_test(judgements, readings, truth, config),
         judgements=tuple(judgements),
@@ -196,7 +201,7 @@ def _measure_one(
         for outcome, found in unedited.items()
         if all(outcome in case.pair.outcomes for case in cases) and indicator in found
     }
-    return measure_indicator(
+    measured = measure_indicator(
         runner,
         cases,
         spans.site,
@@ -206,6 +211,15 @@ def _measure_one(
         shared,
         config,
     )
+    return replace(measured, remains=_remains(spans, indicator, config))
+
+
+def _remains(spans: SpanActs, indicator: str, config: CausalConfig) -> Remains | None:
+    """What fresh probes find of the indicator without its direction; None with too few spans to halve."""
+    try:
+        return readable_after_removal(spans, indicator, None, seed=config.seed)
+    except DataError:
+        return None
 
 
 def _directions(

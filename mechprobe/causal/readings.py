@@ -11,6 +11,7 @@ from mechprobe.causal.activation_checks import ActivationChecks
 from mechprobe.causal.cases import Case
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.outcomes import Readings
+from mechprobe.causal.remains import Remains
 from mechprobe.causal.sites import Site
 from mechprobe.causal.strata import Baseline
 
@@ -96,3 +97,5 @@ class IndicatorReadings:
     """Direction -> AUROC of its coordinate on the matched pairs."""
     moved: Mapping[str, float]
     control_moved: Mapping[str, Float[np.ndarray, "draw"]]
+    remains: Remains | None = None
+    """What fresh probes find of the indicator at the site without its direction."""

@@ -42,6 +42,12 @@ FitErasure = Callable[[Float[Tensor, "row d"], Bool[Tensor, "row"]], Erase]
 """Fits an eraser, such as LEACE, on activations and labels of the half that probes are fitted on."""
 
 
+REMAINS_COLUMNS = (
+    *("indicator", "removal", "reader", "auroc", "low", "high"),
+    *("chance_low", "chance_high", "n_pos", "n_neg"),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Readable:
     """How well freshly fitted probes find the concept on held-out spans."""

@@ -17,6 +17,7 @@ from mechprobe.causal.evidence import Effort
 from mechprobe.causal.judging import Judgement, count_verdicts, replicates_of
 from mechprobe.causal.neutral import neutral_text
 from mechprobe.causal.readings import IndicatorReadings
+from mechprobe.causal.remains import REMAINS_COLUMNS, remains_rows
 from mechprobe.causal.selftest import control_verdicts, false_drivers
 from mechprobe.causal.table_rows import as_table
 from mechprobe.causal.tables import VERDICT_COLUMNS, verdict_row
@@ -55,6 +56,12 @@ def dose_table(
     bar = tqdm(readings, desc="dose curves", disable=None)
     rows = [row for one in bar for row in dose_rows(one, subject, neutral, seed=config.seed)]
     return as_table(rows, DOSE_COLUMNS)
+
+
+def remains_table(readings: Sequence[IndicatorReadings]) -> pd.DataFrame:
+    """`remains.parquet`: AUROC of fresh probes before and after removals."""
+    rows = [row for one in readings if one.remains for row in remains_rows(one.remains)]
+    return as_table(rows, REMAINS_COLUMNS)
 
 
 def verdicts_table(

@@ -22,6 +22,7 @@ VERDICT_COLUMNS = (
     *("specificity", "ceiling", "auroc", "audit_effect", "audit_ceiling"),
     *("unrelated_flips", "unrelated_text_flips", "anti_share"),
     *("off_manifold", "kept_plane", "kept_patch", "illusion"),
+    *("remains_auroc", "remains_low", "remains_dims"),
     *("resampled", "resampled_low", "resampled_high", "given_partner"),
     *("text_necessity", "text_sufficiency", "text_release", "text_inhibition"),
     *("truth", "right", "reason"),
@@ -39,6 +40,7 @@ def verdict_row(
     """One row of verdicts.parquet."""
     evidence, verdict = judgement.evidence, judgement.verdict
     checks = readings.checks[evidence.direction]
+    remains = readings.remains
     strata, unrelated = evidence.strata, evidence.unrelated
     primary = [strata[name] for name in ("necessity", "sufficiency") if name in strata]
     row: Row = {
@@ -66,6 +68,9 @@ def verdict_row(
         "kept_plane": checks.kept_plane,
         "kept_patch": checks.kept_patch,
         "illusion": checks.illusion_suspected,
+        "remains_auroc": remains.after[0].linear.value if remains else np.nan,
+        "remains_low": remains.after[0].linear.low if remains else np.nan,
+        "remains_dims": remains.dims_to_chance or np.nan if remains else np.nan,
         "anti_share": max((found.anti_share for found in primary), default=np.nan),
         "resampled": evidence.resampled.value if evidence.resampled else np.nan,
         "resampled_low": evidence.resampled.low if evidence.resampled else np.nan,

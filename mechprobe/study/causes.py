@@ -25,6 +25,7 @@ from mechprobe.study.chosen_sites import SITE_FILE, ChosenSites, write_sites
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
+TABLES = ("effects", "dose", "remains", "verdicts")
 KEPT = "kept"
 """What the causal stage has measured so far, until it is done."""
 PROBE_SCORER = "dense_logistic"
@@ -50,7 +51,7 @@ def sites_stage(run: Run, transcripts_digest: str) -> Stage:
 
 def causal_stage(run: Run, sites_digest: str, probe_digest: str) -> Stage:
     """The stage that writes the verdicts, the effects that they rest on, dose curves and the self-test."""
-    names = ("effects.parquet", "dose.parquet", "verdicts.parquet", "selftest.json")
+    names = (*(f"{name}.parquet" for name in TABLES), "selftest.json")
     return Stage(
         name="causal",
         folder=run.folder / "causal",
@@ -117,6 +118,7 @@ def _judge(run: Run) -> Mapping[str, Any]:
     tables: dict[str, pd.DataFrame] = {
         "effects": result.effects,
         "dose": result.dose,
+        "remains": result.remains,
         "verdicts": result.verdicts,
     }
     for name, table in tables.items():
