@@ -100,6 +100,15 @@ class Causal(StudyFile):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Steer(StudyFile):
+    """Run a study up to the text that is written under steering, beside random directions and a prompt."""
+
+    def run(self) -> None:
+        """Run up to the steered text."""
+        self.up_to("steer")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Import:
     """Read transcripts of any known format into transcripts.jsonl, with a report of what was found."""
 
@@ -216,6 +225,7 @@ Command = (
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Causal, tyro.conf.subcommand("causal")]
+    | Annotated[Steer, tyro.conf.subcommand("steer")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Organism, tyro.conf.subcommand("organism")]
 )

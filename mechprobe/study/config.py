@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.causal.config import CausalConfig
+from mechprobe.causal.free_text import FreeTextConfig
 from mechprobe.errors import ConfigError
 from mechprobe.evaluation.span_detection import SpanDetectionConfig
 from mechprobe.evaluation.turn_detection import TurnDetectionConfig
@@ -83,6 +84,8 @@ class StudyConfig:
     """Kind "transcripts": scorers of turns."""
     causal: CausalConfig = field(default_factory=CausalConfig)
     """Kind "organism": interventions and verdicts."""
+    free_text: FreeTextConfig = field(default_factory=FreeTextConfig)
+    """Kind "organism": what is written under an edit."""
     n_features: int = 5
     """Features shown for each indicator."""
     n_examples: int = 4
@@ -97,7 +100,7 @@ class StudyConfig:
             raise ConfigError("a study of transcripts needs a model: --set model=NAME_OR_FOLDER.")
 
 
-SEEDED = ("data", "sae", "spans", "turns", "causal")
+SEEDED = ("data", "sae", "spans", "turns", "causal", "free_text")
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

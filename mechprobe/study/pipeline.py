@@ -12,8 +12,11 @@ from mechprobe.study.reading import capture_stage, sae_stage
 from mechprobe.study.run import Run
 from mechprobe.study.sources import import_stage
 from mechprobe.study.stages import ensure_stage
+from mechprobe.study.steering import steering_stage
 
-StageName = Literal["import", "capture", "sites", "sae", "probe", "evaluate", "causal", "report"]
+StageName = Literal[
+    "import", "capture", "sites", "sae", "probe", "evaluate", "causal", "steer", "report"
+]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
@@ -39,7 +42,7 @@ def run_study(
     last = STAGES.index(until)
     digests: dict[StageName, str] = {}
     for name in STAGES[: last + 1]:
-        if name in ("sites", "causal") and config.kind != "organism":
+        if name in ("sites", "causal", "steer") and config.kind != "organism":
             continue
         if name == "report":
             return _write_report(run)
@@ -61,6 +64,8 @@ def _ensure(run: Run, name: StageName, digests: dict[StageName, str]) -> str:
             stage = probe_stage(run, digests["sae"])
         case "evaluate":
             stage = evaluate_stage(run, digests["probe"])
+        case "steer":
+            stage = steering_stage(run, digests["sites"])
         case _:
             stage = causal_stage(run, digests["sites"], digests["evaluate"])
     return ensure_stage(stage, run.say)
