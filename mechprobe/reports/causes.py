@@ -53,7 +53,7 @@ def site_maps(sites: pd.DataFrame, indicator: str | None = None) -> list[SiteMap
 
 
 def _site_map(rows: pd.DataFrame, outcome: str, n_indicators: int) -> SiteMap | None:
-    hooks, positions = _hook_order(rows), _position_order(rows)
+    hooks, positions = _hook_order(rows), position_order(rows)
     cells = zip(rows["hook_name"], rows["position"], column_floats(rows, "effect"), strict=True)
     found: dict[tuple[str, str], list[float]] = {}
     for hook, position, effect in cells:
@@ -74,7 +74,8 @@ def _site_map(rows: pd.DataFrame, outcome: str, n_indicators: int) -> SiteMap | 
     )
 
 
-def _position_order(rows: pd.DataFrame) -> list[str]:
+def position_order(rows: pd.DataFrame) -> list[str]:
+    """The positions of a map, those that are known first and in the order of the text."""
     found = distinct(rows, "position")
     known = [name for name in POSITION_WORDS if name in found]
     return known + [name for name in found if name not in known]

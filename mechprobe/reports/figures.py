@@ -5,7 +5,7 @@ read on light and dark. Names of the run are escaped, because plotly reads a lit
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from mechprobe.reports.effects import NO_CONTROL
 from mechprobe.reports.matrix import EffectMatrix
 from mechprobe.reports.rows import column_floats, distinct, rows_where
-from mechprobe.reports.wording import POSITION_WORDS, plain, scorer_words
+from mechprobe.reports.wording import POSITION_WORDS, number, plain, scorer_words
 
 SCORER_STYLE: dict[str, tuple[str, str, float]] = {
     "dense_logistic": ("#2f7fc1", "solid", 2.6),
@@ -147,10 +147,27 @@ def _add_control_band(figure: go.Figure, rows: pd.DataFrame, name: str, color: s
     )
 
 
-def site_figure(effect: pd.DataFrame, *, height: int = 330) -> go.Figure:
-    """Effect of patching the full vector: hook points (rows, first layer at the bottom) x positions."""
-    figure = _figure(height=height)
+def site_figure(
+    effect: pd.DataFrame,
+    *,
+    chosen: Mapping[tuple[str, str], int] | None = None,
+    is_shown: pd.DataFrame | None = None,
+) -> go.Figure:
+    """Effect of patching: places (rows, first layer at the bottom) x positions.
+
+    Args:
+        chosen: (place, position) of the sites that are marked, and for how many indicators.
+        is_shown: False puts the number in brackets.
+    """
+    figure = _figure(height=max(150, 70 + 30 * len(effect)))
     values = effect.to_numpy(float)
+    texts = _texts(values)
+    for i, place in enumerate(effect.index):
+        for j, position in enumerate(effect.columns):
+            if is_shown is not None and texts[i][j] and not is_shown.iloc[i, j]:
+                texts[i][j] = f"({texts[i][j]})"
+            if chosen and (str(place), str(position)) in chosen:
+                texts[i][j] = f"◆ {texts[i][j]}"
     figure.add_heatmap(
         z=_nested(values),
         x=[html.escape(POSITION_WORDS.get(str(name), str(name))) for name in effect.columns],
@@ -158,7 +175,7 @@ def site_figure(effect: pd.DataFrame, *, height: int = 330) -> go.Figure:
         colorscale=SEQUENTIAL,
         zmin=0,
         zmax=1,
-        text=_texts(values),
+        text=texts,
         texttemplate="%{text}",
         textfont={"size": 12},
         hovertemplate="%{y}<br>%{x}<br>effect %{z:.2f}<extra></extra>",
@@ -214,4 +231,4 @@ def _nested(values: np.ndarray) -> list[list[float | None]]:
 
 
 def _texts(values: np.ndarray) -> list[list[str]]:
-    return [["" if np.isnan(cell) else f"{cell:.2f}" for cell in row] for row in values]
+    return [["" if np.isnan(cell) else number(cell) for cell in row] for row in values]

@@ -11,6 +11,8 @@ from mechprobe.reports.figures import plotly_script
 from mechprobe.reports.marks import effect_mark, forest_axis, forest_mark
 from mechprobe.reports.wording import (
     CONTROL_WORDS,
+    DAMAGE_WORDS,
+    FIGURE_WORDS,
     POSITION_WORDS,
     ROLE_WORDS,
     STRATUM_WORDS,
@@ -61,6 +63,8 @@ def render_page(context: Mapping[str, Any]) -> str:
         "stratum_words": STRATUM_WORDS,
         "control_words": CONTROL_WORDS,
         "position_words": POSITION_WORDS,
+        "damage_words": DAMAGE_WORDS,
+        "figure_words": FIGURE_WORDS,
         "style": _own("style.css"),
         "script": _own("page.js"),
         "plotly": Markup(plotly_script()),

@@ -13,6 +13,7 @@ from mechprobe.reports.html import render_page
 from mechprobe.reports.matrix import effect_matrices
 from mechprobe.reports.names import IndicatorName, indicator_names, run_taxonomy
 from mechprobe.reports.overview import overview
+from mechprobe.reports.places import PlaceMap, UsedSite, marked, place_maps, used_sites
 from mechprobe.reports.rows import distinct
 from mechprobe.reports.sections import indicator_section, make_plot
 from mechprobe.reports.tables import CausalTables, RunTables, read_tables
@@ -38,6 +39,7 @@ def report_context(tables: RunTables) -> dict[str, Any]:
     names = indicator_names(slugs, run_taxonomy(tables.folder))
     first_screen = overview(tables, names.studied)
     causal = tables.causal
+    sites = used_sites(causal) if causal else []
     return {
         "facts": read_facts(tables.folder),
         "version": __version__,
@@ -49,8 +51,11 @@ def report_context(tables: RunTables) -> dict[str, Any]:
         "has_sae": tables.sae is not None,
         "quality": quality_rows(tables.sae.quality) if tables.sae else [],
         "selftest": self_test(causal.selftest) if causal and causal.selftest else None,
-        "site_maps": _site_plots(causal) if causal else [],
+        "site_maps": _site_plots(causal, sites) if causal else [],
         "matrices": _matrix_plots(causal, names.studied) if causal else [],
+        "used_sites": sites,
+        "indicator_words": {name.slug: name.name for name in names.studied},
+        "place_maps": _place_plots(causal) if causal else {},
         "ceiling": CEILING,
     }
 
@@ -63,11 +68,23 @@ def sites_used(tables: RunTables) -> list[str]:
     return [name for name in distinct(table, "hook_name") if name]
 
 
-def _site_plots(causal: CausalTables) -> list[dict[str, Any]]:
+def _site_plots(causal: CausalTables, sites: list[UsedSite]) -> list[dict[str, Any]]:
+    chosen = marked(sites)
+    maps = [(site, site_figure(site.effect, chosen=chosen)) for site in site_maps(causal.sites)]
     return [
-        {"map": site, "plot": make_plot(f"sites-{i}", "Site sweep", site_figure(site.effect))}
-        for i, site in enumerate(site_maps(causal.sites))
+        {"map": site, "plot": make_plot(f"sites-{i}", "Site sweep", figure)}
+        for i, (site, figure) in enumerate(maps)
     ]
+
+
+def _place_plots(causal: CausalTables) -> dict[str, list[dict[str, Any]]]:
+    maps = {"part": place_maps(causal.parts, "part"), "head": place_maps(causal.heads, "head")}
+    return {kind: [_place_plot(found, i) for i, found in enumerate(maps[kind])] for kind in maps}
+
+
+def _place_plot(found: PlaceMap, index: int) -> dict[str, Any]:
+    figure = site_figure(found.effect, is_shown=found.is_shown)
+    return {"map": found, "plot": make_plot(f"{found.kind}s-{index}", "Patching map", figure)}
 
 
 def _matrix_plots(causal: CausalTables, names: Sequence[IndicatorName]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """One section an indicator: everything the run knows about it, shaped for its page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ from mechprobe.reports.figures import dose_figure, figure_json, roc_figure, site
 from mechprobe.reports.heatmap import HeatExample, heat_examples, heat_scale, heat_text
 from mechprobe.reports.names import IndicatorName
 from mechprobe.reports.overview import OverviewRow, held_out, units_of
+from mechprobe.reports.places import marked, used_sites
 from mechprobe.reports.rows import column_text, records, rows_at, rows_where
 from mechprobe.reports.tables import RunTables, SaeTables
 from mechprobe.reports.wording import CONTROL_WORDS, STRATUM_WORDS, UNIT_WORDS, plain
+from mechprobe.reports.writing import ChangedText, DamageRow, changed_texts, damage_rows
 
 TOP_FEATURES = 5
 EXAMPLES_A_FEATURE = 3
@@ -83,6 +85,8 @@ class IndicatorSection:
     """Controls that any of the effects has."""
     dose_plot: Plot | None
     site_plots: tuple[Plot, ...]
+    changed_texts: tuple[ChangedText, ...]
+    damage: tuple[DamageRow, ...]
 
 
 def make_plot(plot_id: str, caption: str, figure: go.Figure) -> Plot:
@@ -96,6 +100,7 @@ def indicator_section(tables: RunTables, row: OverviewRow) -> IndicatorSection:
     slug, anchor = row.name.slug, row.name.anchor
     causal = tables.causal
     sites = site_maps(causal.sites, slug) if causal else []
+    chosen = marked(used_sites(causal), slug) if causal else {}
     controls = {control.name for effect in row.effects for control in effect.controls}
     return IndicatorSection(
         name=row.name,
@@ -110,7 +115,9 @@ def indicator_section(tables: RunTables, row: OverviewRow) -> IndicatorSection:
         ),
         control_names=tuple(name for name in CONTROL_WORDS if name in controls),
         dose_plot=_dose_plot(causal.dose, slug, anchor) if causal else None,
-        site_plots=tuple(_site_plot(site, anchor, i) for i, site in enumerate(sites)),
+        site_plots=tuple(_site_plot(site, anchor, i, chosen) for i, site in enumerate(sites)),
+        changed_texts=tuple(changed_texts(causal.generations, slug)) if causal else (),
+        damage=tuple(damage_rows(causal.damage, slug)) if causal else (),
     )
 
 
@@ -167,10 +174,12 @@ def _dose_plot(dose: pd.DataFrame, indicator: str, anchor: str) -> Plot | None:
     return make_plot(f"{anchor}-dose", "Dose and response", dose_figure(mine))
 
 
-def _site_plot(site: SiteMap, anchor: str, index: int) -> Plot:
+def _site_plot(
+    site: SiteMap, anchor: str, index: int, chosen: Mapping[tuple[str, str], int]
+) -> Plot:
     outcome = f" (outcome: {plain(site.outcome).lower()})" if site.outcome else ""
     return make_plot(
-        f"{anchor}-site-{index}", f"Where its cause is{outcome}", site_figure(site.effect)
+        f"{anchor}-site-{index}", f"Where it acts{outcome}", site_figure(site.effect, chosen=chosen)
     )
 
 

@@ -28,6 +28,10 @@ EFFECTS = "effects.parquet"
 DOSE = "dose.parquet"
 SITES = "sites.parquet"
 SELFTEST = "selftest.json"
+PARTS = "parts.parquet"
+HEADS = "heads.parquet"
+GENERATIONS = "generations.parquet"
+DAMAGE = "damage.parquet"
 
 STAGE_OF: Mapping[str, str] = {
     DETECTION: "evaluate",
@@ -43,6 +47,10 @@ STAGE_OF: Mapping[str, str] = {
     DOSE: "causal",
     SITES: "causal",
     SELFTEST: "causal",
+    PARTS: "sites",
+    HEADS: "sites",
+    GENERATIONS: "causal",
+    DAMAGE: "causal",
 }
 
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
@@ -61,6 +69,13 @@ COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
     EFFECTS: ("indicator", "direction", "operation", "control", "effect", "low", "high", "n"),
     DOSE: ("indicator", "direction", "strength", "control", "effect", "low", "high"),
     SITES: ("hook_name", "position", "indicator", "effect"),
+    PARTS: ("part", "layer", "position", "outcome", "indicator", "effect"),
+    HEADS: ("layer", "head", "position", "outcome", "indicator", "effect"),
+    GENERATIONS: (
+        *("indicator", "direction", "operation", "strength", "control", "pair_id", "prompt_tail"),
+        *("unedited_text", "edited_text", "unedited_action", "edited_action", "change"),
+    ),
+    DAMAGE: ("indicator", "direction", "strength", "control", "n"),
 }
 
 SAE_GROUP = (FEATURES, FEATURE_EXAMPLES, SAE_QUALITY)
@@ -86,6 +101,10 @@ class CausalTables:
     dose: pd.DataFrame
     sites: pd.DataFrame
     selftest: Mapping[str, Any] | None
+    parts: pd.DataFrame | None
+    heads: pd.DataFrame | None
+    generations: pd.DataFrame | None
+    damage: pd.DataFrame | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -122,7 +141,7 @@ def read_tables(folder: Path) -> RunTables:
         detection=detection,
         roc=read_table(folder, ROC),
         examples=read_json(folder, EXAMPLES, list),
-        differences=read_table(folder, DIFFERENCES) if (folder / DIFFERENCES).is_file() else None,
+        differences=read_if_there(folder, DIFFERENCES),
         negative_kinds=_negative_kinds(folder),
         sae=_read_sae(folder) if has_sae else None,
         causal=_read_causal(folder) if has_causal else None,
@@ -154,6 +173,15 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
             f"run `mechprobe {STAGE_OF[name]}` again."
         )
     return table
+
+
+def read_if_there(folder: Path, name: str) -> pd.DataFrame | None:
+    """Read a table that a run may go without; None where it has none.
+
+    Raises:
+        DataError: it is there and malformed.
+    """
+    return read_table(folder, name) if (folder / name).is_file() else None
 
 
 def read_json(folder: Path, name: str, kind: type) -> Any:
@@ -208,6 +236,10 @@ def _read_causal(folder: Path) -> CausalTables:
         dose=read_table(folder, DOSE),
         sites=read_table(folder, SITES),
         selftest=read_json(folder, SELFTEST, dict) if has_selftest else None,
+        parts=read_if_there(folder, PARTS),
+        heads=read_if_there(folder, HEADS),
+        generations=read_if_there(folder, GENERATIONS),
+        damage=read_if_there(folder, DAMAGE),
     )
 
 

@@ -10,9 +10,13 @@ import pandas as pd
 from mechprobe.reports.effects import Control, EffectRow
 from mechprobe.reports.estimates import NAN, Estimate, estimate_of, to_bool, to_float, to_text
 from mechprobe.reports.rows import column_text, records, rows_where
-from mechprobe.reports.wording import VerdictWord, verdict_word
+from mechprobe.reports.wording import FIGURE_WORDS, VerdictWord, verdict_word
 
-FURTHER_FIGURES = ("q_holm", "p_random", "specificity", "ceiling", "auroc", "audit_effect")
+FURTHER_FIGURES = (
+    *("q_holm", "p_random", "specificity", "ceiling", "auroc", "audit_effect", "illusion"),
+    *FIGURE_WORDS,
+)
+"""Figures that a row may have besides its effects; one that it lacks is not shown."""
 SAME_FIGURE = 5e-3
 """An effect this near to a verdict's figure is the one it was taken from."""
 
@@ -32,6 +36,8 @@ class EffectSide:
     """Share of runs that change sides."""
     text: float = NAN
     """Effect of flipping the indicator in the text."""
+    rest: float = NAN
+    """Effect of everything but the direction (the complement)."""
 
     def mirrored(self) -> "EffectSide":
         """The same effect with its sign turned, for a bar that points the other way."""
@@ -61,6 +67,11 @@ class VerdictView:
     """Change of the misbehaviour rate when the text after the span is written anew."""
     figures: dict[str, float] = field(default_factory=lambda: dict[str, float]())
     """Those of `FURTHER_FIGURES` that the row knows."""
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether the complement was run."""
+        return any(not math.isnan(side.rest) for side in self.strata)
 
     @property
     def necessity(self) -> EffectSide:
@@ -127,6 +138,7 @@ def _side(name: str, row: dict[str, Any], effects: Sequence[EffectRow]) -> Effec
         control=source.control("random") if source else None,
         flip_rate=to_float(row.get(f"{name}_flips", source.flip_rate if source else NAN)),
         text=to_float(row.get(f"text_{name}")),
+        rest=to_float(row.get(f"complement_{name}")),
     )
 
 

@@ -157,6 +157,40 @@ POSITION_WORDS: Mapping[str, str] = {
 }
 
 
+PART_WORDS: Mapping[str, str] = {
+    "residual": "stream after it",
+    "attention": "attention",
+    "mlp": "MLP",
+}
+
+DAMAGE_WORDS: Mapping[str, str] = {
+    "kl": "KL, nats a token",
+    "ce": "Cross-entropy",
+    "ce_change": "Cross-entropy, change",
+    "distinct_2": "Different word pairs",
+    "repetition": "Repetition",
+    "accuracy": "Right answers",
+    "audit_accuracy": "Right audit answers",
+}
+
+FIGURE_WORDS: Mapping[str, str] = {
+    "q_bh": "q (Benjamini-Hochberg)",
+    "mde": "Least effect that would be found (power .9)",
+    "n_random": "Random directions",
+    "unrelated_effect": "Effect on an unrelated answer",
+    "unrelated_flips": "Unrelated answers that change",
+    "unrelated_text_flips": "Unrelated answers that the text flip changes",
+    "anti_share": "Runs that move the wrong way",
+    "remains_auroc": "AUROC of a refit probe without the direction",
+    "remains_dims": "Directions to take out until it is unreadable",
+    "off_manifold": "Share of edits unlike natural activations",
+    "kept_plane": "Share of the effect kept with its read and unread parts swapped together",
+    "kept_patch": "Share of the effect kept by a whole patch",
+    "audit_ceiling": "Whole patch on the self-report question",
+}
+"""Further figures of a verdict, in the order in which they are printed."""
+
+
 def verdict_word(slug: str) -> VerdictWord:
     """The wording of a verdict; an unknown one keeps its own name."""
     for word in VERDICT_WORDS:

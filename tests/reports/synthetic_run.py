@@ -297,6 +297,10 @@ def _write_causal(folder: Path, roles: dict[str, str], rng: np.random.Generator)
     pd.DataFrame(effects).to_parquet(folder / "effects.parquet")
     pd.DataFrame(dose).to_parquet(folder / "dose.parquet")
     pd.DataFrame(sites).to_parquet(folder / "sites.parquet")
+    pd.DataFrame(_parts()).to_parquet(folder / "parts.parquet")
+    pd.DataFrame(_heads()).to_parquet(folder / "heads.parquet")
+    pd.DataFrame(_generations(slugs)).to_parquet(folder / "generations.parquet")
+    pd.DataFrame(_damage(slugs)).to_parquet(folder / "damage.parquet")
     confusion: dict[str, dict[str, int]] = {}
     for verdict in verdicts:
         row = confusion.setdefault(str(verdict["truth"]), {})
@@ -324,12 +328,26 @@ def _verdict(
     }
     for stratum, value in found.items():
         row[stratum] = value
-        if stratum in ("necessity", "sufficiency"):
-            row[f"{stratum}_low"], row[f"{stratum}_high"] = value - 0.06, value + 0.06
-            row[f"{stratum}_flips"] = abs(value)
+        row[f"{stratum}_low"], row[f"{stratum}_high"] = value - 0.06, value + 0.06
+        row[f"{stratum}_flips"] = abs(value)
+        row[f"complement_{stratum}"] = 0.01
+        row[f"whole_{stratum}"] = 1.02 * value
         row[f"text_{stratum}"] = getattr(truth, stratum)
     return row | {
         "p_value": 0.0004 if name != "undetermined" else NAN,
+        "replicates": "",
+        "n_random": 20,
+        "mde": 0.11,
+        "unrelated_flips": 0.0,
+        "unrelated_text_flips": 0.02,
+        "anti_share": 0.05,
+        "off_manifold": 0.03,
+        "remains_auroc": 0.62,
+        "remains_low": 0.55,
+        "remains_dims": 3.0,
+        "kept_plane": 0.97,
+        "kept_patch": 0.95,
+        "illusion": False,
         "q_holm": 0.014,
         "p_random": 0.048,
         "n": 60,
@@ -454,6 +472,75 @@ def _sites(slug: str, role: str) -> list[dict[str, Any]]:
         }
         for layer, hook in enumerate(HOOKS)
         for position in POSITIONS
+    ]
+
+
+def _place(position: str, effect: float) -> dict[str, Any]:
+    place = {"position": position, "outcome": "behavior", "indicator": "all", "n": 14}
+    figures = {"effect": effect, "low": effect - 0.1, "high": effect + 0.1}
+    p_value = 0.0002 if effect > 0.1 else 0.4
+    return place | figures | {"p_value": p_value, "q_bh": 2 * p_value}
+
+
+def _parts() -> list[dict[str, Any]]:
+    names = {"residual": "hook_out", "attention": "attn.hook_out", "mlp": "mlp.hook_out"}
+    return [
+        {"part": part, "layer": layer, "hook_name": f"blocks.{layer}.{name}"}
+        | _place(position, (0.3 + 0.3 * layer) * (position == "decision" or layer == 0))
+        for part, name in names.items()
+        for layer in range(len(HOOKS))
+        for position in ("span_last", "decision")
+    ]
+
+
+def _heads() -> list[dict[str, Any]]:
+    return [
+        {"layer": layer, "head": head, "hook_name": f"blocks.{layer}.attn.o.hook_in"}
+        | _place(position, 0.4 * (layer == head and position == "decision"))
+        for layer in range(len(HOOKS))
+        for head in range(2)
+        for position in ("span_all", "decision")
+    ]
+
+
+def _generations(slugs: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "indicator": slug,
+            "direction": "diff_of_means",
+            "operation": "S2",
+            "strength": 1.0,
+            "control": control,
+            "pair_id": f"pair-{i}",
+            "prompt_tail": "i plan to",
+            "unedited_text": "read the report ; then i file it",
+            "edited_text": f"hide the report ; then i burn it {i}",
+            "unedited_action": "comply",
+            "edited_action": "sabotage",
+            "change": 0.1 * i,
+        }
+        for slug in slugs
+        for control in ("none", "random")
+        for i in range(7)
+    ]
+
+
+def _damage(slugs: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "indicator": slug,
+            "direction": "diff_of_means" if control == "none" else "random",
+            "control": control,
+            "draw": draw,
+            "strength": strength,
+            "n": 48,
+            "kl": 0.05 * strength + 0.01 * draw,
+            "distinct_2": 0.5,
+            "distinct_2_unedited": 0.6,
+        }
+        for slug in slugs
+        for strength in (1.0, 2.0)
+        for control, draw in (("none", 0), ("random", 0), ("random", 2))
     ]
 
 

@@ -41,7 +41,7 @@ def test_every_plot_has_its_figure_and_every_indicator_its_curves(page: Page):
     for slug in load_taxonomy().slugs:
         anchor = "i-" + slug.replace("_", "-")
         assert {f"{anchor}-roc-0", f"{anchor}-dose", f"{anchor}-site-0"} <= set(places)
-    assert len(places) == 18 * 4 + 1 + 2
+    assert len(places) == 18 * 4 + 1 + 2 + 2
 
 
 def test_roc_figures_name_every_scorer_and_chance(page: Page):
