@@ -13,7 +13,17 @@ from mechprobe.records import RECORD_NAME, RunRecord, read_record
 STUDY_FILE = "study.toml"
 TRANSCRIPTS_FILE = Path("transcripts", "transcripts.jsonl")
 MODEL_KEYS = ("model", "organism", "subject")
-STAGE_ORDER = ("organism", "import", "capture", "sae", "features", "probe", "evaluate", "causal")
+STAGE_ORDER = (
+    "organism",
+    "import",
+    "capture",
+    "sae",
+    "features",
+    "probe",
+    "evaluate",
+    "causal",
+    "steer",
+)
 COUNT_KEYS = ("transcripts", "n_transcripts")
 
 

@@ -49,8 +49,8 @@ STAGE_OF: Mapping[str, str] = {
     SELFTEST: "causal",
     PARTS: "sites",
     HEADS: "sites",
-    GENERATIONS: "causal",
-    DAMAGE: "causal",
+    GENERATIONS: "steer",
+    DAMAGE: "steer",
 }
 
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {

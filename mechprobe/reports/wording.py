@@ -101,6 +101,7 @@ SCORER_WORDS: Mapping[str, str] = {
     "random_direction": "Random direction",
     "shuffled_labels": "Shuffled labels",
     "shuffled": "Shuffled labels",
+    "writing": "Where thoughts begin (difference of means)",
 }
 
 UNIT_WORDS: Mapping[str, str] = {
@@ -146,6 +147,9 @@ OPERATION_WORDS: Mapping[str, str] = {
     "S2": "Put in: steered",
     "F1": "SAE feature changed",
     "R0": "Rest of the text written anew",
+    "steer": "Steered",
+    "ablate": "Held at the other class's mean",
+    "prompt": "Told so in the prompt",
 }
 
 POSITION_WORDS: Mapping[str, str] = {

@@ -2,15 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
 from mechprobe.reports.effects import NO_CONTROL
 from mechprobe.reports.estimates import to_float, to_text
-from mechprobe.reports.rows import column_floats, distinct, records, rows_at, rows_where
+from mechprobe.reports.rows import column_text, distinct, records, rows_at, rows_where
 
 MOST_CHANGED = 5
 DAMAGE_FIGURES = ("kl", "ce", "ce_change", "distinct_2", "repetition", "accuracy", "audit_accuracy")
@@ -38,6 +40,7 @@ class DamageRow:
     """What a push along a direction, or along random ones, does to text that has nothing to do with it."""
 
     direction: str
+    operation: str
     control: str
     strength: float
     n: float
@@ -57,7 +60,7 @@ def changed_texts(generations: pd.DataFrame | None, indicator: str) -> list[Chan
     return [_changed_text(row) for row in records(mine.head(MOST_CHANGED))]
 
 
-def _changed_text(row: dict[str, object]) -> ChangedText:
+def _changed_text(row: Mapping[str, Any]) -> ChangedText:
     before, after = marked_words(to_text(row["unedited_text"]), to_text(row["edited_text"]))
     return ChangedText(
         direction=to_text(row["direction"]),
@@ -97,32 +100,52 @@ def _marked(pieces: Sequence[tuple[list[str], bool]], tag: str) -> Markup:
 
 
 def damage_rows(damage: pd.DataFrame | None, indicator: str) -> list[DamageRow]:
-    """The indicator's pushes by strength, each followed by its controls with their draws averaged."""
-    if damage is None:
+    """The indicator's pushes, then its controls and those that all share, each with its draws averaged.
+
+    Empty where nothing was pushed for the indicator itself.
+    """
+    if damage is None or indicator not in column_text(damage, "indicator"):
         return []
-    mine = rows_where(damage, indicator=indicator)
-    strengths = sorted(set(column_floats(mine, "strength").tolist()))
-    controls = sorted(distinct(mine, "control"), key=lambda name: (name != NO_CONTROL, name))
-    rows: list[DamageRow] = []
-    for strength in strengths:
-        at = rows_at(mine, column_floats(mine, "strength") == strength)
-        for control in controls:
-            drawn = rows_where(at, control=control)
-            names = distinct(drawn, "direction") if control == NO_CONTROL else [""]
-            rows += [_damage_row(drawn, name, control, strength) for name in names if len(drawn)]
-    return rows
+    own = rows_where(damage, indicator=indicator)
+    shared = rows_where(damage, indicator="")
+    if "hook_name" in damage.columns:
+        here = np.isin(column_text(shared, "hook_name"), distinct(own, "hook_name"))
+        shared = rows_at(shared, here)
+    groups: dict[_Push, list[dict[str, Any]]] = {}
+    for row in [*records(own), *records(shared)]:
+        groups.setdefault(_push(row), []).append(row)
+    order = sorted(groups, key=lambda push: push[0] != NO_CONTROL)
+    return [_damage_row(groups[push]) for push in order]
 
 
-def _damage_row(rows: pd.DataFrame, direction: str, control: str, strength: float) -> DamageRow:
-    rows = rows_where(rows, direction=direction) if direction else rows
-    known = [name for name in DAMAGE_FIGURES if name in rows.columns]
-    before = [name for name in known if f"{name}_unedited" in rows.columns]
+_Push = tuple[str, str, str, str]
+
+
+def _push(row: Mapping[str, Any]) -> _Push:
+    """What the draws of one control have in common: control, direction, operation and strength."""
+    strength = f"{to_float(row['strength']):.6g}"
+    return to_text(row["control"]), to_text(row["direction"]), _operation(row), strength
+
+
+def _operation(row: Mapping[str, Any]) -> str:
+    return to_text(row.get("operation"))
+
+
+def _damage_row(draws: Sequence[Mapping[str, Any]]) -> DamageRow:
+    first = draws[0]
+    known = [name for name in DAMAGE_FIGURES if name in first]
+    before = [name for name in known if f"{name}_unedited" in first]
     return DamageRow(
-        direction=direction,
-        control=control,
-        strength=strength,
-        n=float(column_floats(rows, "n").mean()),
-        n_draws=len(rows),
-        figures={name: float(column_floats(rows, name).mean()) for name in known},
-        unedited={name: float(column_floats(rows, f"{name}_unedited").mean()) for name in before},
+        direction=to_text(first["direction"]),
+        operation=_operation(first),
+        control=to_text(first["control"]),
+        strength=to_float(first["strength"]),
+        n=_mean(draws, "n"),
+        n_draws=len(draws),
+        figures={name: _mean(draws, name) for name in known},
+        unedited={name: _mean(draws, f"{name}_unedited") for name in before},
     )
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(np.mean([to_float(row[name]) for row in rows]))

@@ -530,17 +530,21 @@ def _damage(slugs: Sequence[str]) -> list[dict[str, Any]]:
         {
             "indicator": slug,
             "direction": "diff_of_means" if control == "none" else "random",
+            "operation": "steer",
             "control": control,
             "draw": draw,
-            "strength": strength,
+            "strength": strength if control == "none" else NAN,
             "n": 48,
             "kl": 0.05 * strength + 0.01 * draw,
             "distinct_2": 0.5,
             "distinct_2_unedited": 0.6,
         }
-        for slug in slugs
         for strength in (1.0, 2.0)
-        for control, draw in (("none", 0), ("random", 0), ("random", 2))
+        for slug, control, draw in (
+            *((slug, "none", 0) for slug in slugs),
+            ("", "random", 0),
+            ("", "random", 2),
+        )
     ]
 
 
