@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from benchmarks.memory import peak_mib
 from benchmarks.timing import Row, compare
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
-from mechprobe.causal.controls import random_directions
+from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.effects import EditPlan, interchange_plan
 from mechprobe.causal.effects import measure as run_grid
-from mechprobe.causal.sites import Site, SiteActs, site_acts
+from mechprobe.causal.places.sites import Site, SiteActs, site_acts
 from mechprobe.models.organism.datasets import DatasetConfig, draw_pairs
 from mechprobe.models.organism.roles import draw_roles
 from mechprobe.models.organism.training import OrganismConfig, build_model, save_organism

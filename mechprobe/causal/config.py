@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from mechprobe.causal.effects import BATCH_TOKENS
-from mechprobe.causal.sites import POSITIONS, Position
-from mechprobe.causal.verdict import VerdictRule
+from mechprobe.causal.places.sites import POSITIONS, Position
+from mechprobe.causal.verdicts.verdict import VerdictRule
 from mechprobe.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ class CausalConfig:
     """Spans of each indicator and label that its direction is fitted on."""
     n_replicates: int = 2
     """Further fits of each difference of means on a random half of its spans: does the verdict stand?"""
-    n_random: int = 20
+    n_random: int = 100
     """Operation-matched random directions; 19 are the least that can reach p = .05."""
     n_covariance_matched: int = 2
     """Random directions drawn as the activations vary; reported beside the null."""

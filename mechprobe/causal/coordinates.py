@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechprobe.causal.cases import Case
 from mechprobe.causal.directions import Direction
-from mechprobe.causal.sites import SiteActs
+from mechprobe.causal.places.sites import SiteActs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechprobe.causal.sites import Position, Site
+from mechprobe.causal.places.sites import Position, Site
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.subject import Subject

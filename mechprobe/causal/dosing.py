@@ -6,14 +6,14 @@ import torch
 from einops import einsum
 
 from mechprobe.causal.cases import Case
+from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.controls import random_directions
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.effects import addition_plan
 from mechprobe.causal.pair_choice import spread_over_sides
+from mechprobe.causal.places.sites import SiteActs
 from mechprobe.causal.readings import DoseSide
 from mechprobe.causal.runner import Runner
-from mechprobe.causal.sites import SiteActs
 
 
 def doses(

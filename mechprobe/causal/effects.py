@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.causal.cases import Case
-from mechprobe.causal.interventions import add_direction, replace_at, set_coordinate
+from mechprobe.causal.edits.interventions import add_direction, replace_at, set_coordinate
 from mechprobe.causal.outcomes import AnswerTokens, Readings, read_outcome
-from mechprobe.causal.sites import SiteActs
+from mechprobe.causal.places.sites import SiteActs
 from mechprobe.errors import HookError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.hooks import Edit

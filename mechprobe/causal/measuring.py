@@ -8,11 +8,11 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from mechprobe.causal.activation_checks import SiteChecks, check_directions
 from mechprobe.causal.cases import Case
-from mechprobe.causal.conditions import SHADOWS
+from mechprobe.causal.checks.activation_checks import SiteChecks, check_directions
+from mechprobe.causal.checks.conditions import SHADOWS
+from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.controls import random_directions
 from mechprobe.causal.coordinates import coordinates_along, coordinates_of
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.dosing import doses
@@ -24,11 +24,11 @@ from mechprobe.causal.effects import (
     patch_plan,
 )
 from mechprobe.causal.outcomes import Readings
+from mechprobe.causal.places.sites import Site, SiteActs, site_acts
 from mechprobe.causal.readings import Control, IndicatorReadings, MadeSides, SideOutcome
 from mechprobe.causal.runner import Runner
-from mechprobe.causal.sites import Site, SiteActs, site_acts
-from mechprobe.causal.strata import Baseline, baseline
 from mechprobe.causal.swaps import along, complement_plan, parts_of, swap_plan
+from mechprobe.causal.verdicts.strata import Baseline, baseline
 
 
 def measure_indicator(

@@ -11,13 +11,13 @@ import torch
 from einops import einsum
 
 from mechprobe.causal.cases import natural_cases, render_pairs
-from mechprobe.causal.controls import random_directions
+from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.effects import addition_plan, interchange_plan, measure
-from mechprobe.causal.sites import Site, site_acts
-from mechprobe.causal.statistics import bootstrap_many
-from mechprobe.causal.strata import baseline, natural_gap
-from mechprobe.causal.verdict import STRATA
+from mechprobe.causal.places.sites import Site, site_acts
+from mechprobe.causal.verdicts.statistics import bootstrap_many
+from mechprobe.causal.verdicts.strata import baseline, natural_gap
+from mechprobe.causal.verdicts.verdict import STRATA
 from mechprobe.errors import DataError
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair, Side

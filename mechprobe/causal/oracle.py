@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from mechprobe.causal.cases import Case, RenderedPair, natural_cases, render_pairs
 from mechprobe.causal.effects import BATCH_TOKENS
-from mechprobe.causal.resampling import resample
 from mechprobe.causal.runner import Runner
-from mechprobe.causal.strata import baseline, natural_gap, text_flip_effects
-from mechprobe.causal.verdict import Stratum, VerdictRule
+from mechprobe.causal.verdicts.strata import baseline, natural_gap, text_flip_effects
+from mechprobe.causal.verdicts.verdict import Stratum, VerdictRule
+from mechprobe.causal.writing.resampling import resample
 from mechprobe.models.organism.truth import MeasuredThought
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mechprobe.causal.activation_checks import SiteChecks, site_checks
 from mechprobe.causal.cases import Case, RenderedPair, natural_cases
-from mechprobe.causal.conditions import control_directions
+from mechprobe.causal.checks.activation_checks import SiteChecks, site_checks
+from mechprobe.causal.checks.conditions import control_directions
+from mechprobe.causal.checks.remains import Remains, readable_after_removal
 from mechprobe.causal.config import CausalConfig
 from mechprobe.causal.directions import (
     Direction,
@@ -24,15 +25,14 @@ from mechprobe.causal.directions import (
     refit_directions,
     span_acts,
 )
-from mechprobe.causal.evidence import Effort
-from mechprobe.causal.judging import Judgement, judge
 from mechprobe.causal.keeping import kept
 from mechprobe.causal.measuring import measure_indicator
 from mechprobe.causal.pair_choice import ChosenPairs, choose_pairs, spread_over_sides
+from mechprobe.causal.places.site_map import best_sites, site_sweep
+from mechprobe.causal.places.sites import Site
 from mechprobe.causal.readings import IndicatorReadings
-from mechprobe.causal.remains import Remains, readable_after_removal
-from mechprobe.causal.resampling import Resampled, resample
-from mechprobe.causal.results import (
+from mechprobe.causal.runner import Runner
+from mechprobe.causal.tables.results import (
     KnownTruth,
     dose_table,
     effects_table,
@@ -40,10 +40,10 @@ from mechprobe.causal.results import (
     self_test,
     verdicts_table,
 )
-from mechprobe.causal.runner import Runner
-from mechprobe.causal.site_map import best_sites, site_sweep
-from mechprobe.causal.sites import Site
-from mechprobe.causal.strata import Baseline, baseline, natural_gap
+from mechprobe.causal.verdicts.evidence import Effort
+from mechprobe.causal.verdicts.judging import Judgement, judge
+from mechprobe.causal.verdicts.strata import Baseline, baseline, natural_gap
+from mechprobe.causal.writing.resampling import Resampled, resample
 from mechprobe.errors import DataError
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair

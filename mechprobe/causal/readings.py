@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mechprobe.causal.activation_checks import ActivationChecks
 from mechprobe.causal.cases import Case
+from mechprobe.causal.checks.activation_checks import ActivationChecks
+from mechprobe.causal.checks.remains import Remains
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.outcomes import Readings
-from mechprobe.causal.remains import Remains
-from mechprobe.causal.sites import Site
-from mechprobe.causal.strata import Baseline
+from mechprobe.causal.places.sites import Site
+from mechprobe.causal.verdicts.strata import Baseline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.causal.directions import Direction, PartOf, SpanActs, check_both
+from mechprobe.causal.edits.interventions import replace_at
 from mechprobe.causal.effects import SitePlan, check_width
-from mechprobe.causal.interventions import replace_at
-from mechprobe.causal.sites import SiteActs
+from mechprobe.causal.places.sites import SiteActs
 from mechprobe.errors import ShapeError
 from mechprobe.models.hooks import Edit
 from mechprobe.saes.lens import Sae, d_sae_of, decoder_rows

@@ -14,10 +14,10 @@ import torch
 from mechprobe.causal.cases import render_pairs
 from mechprobe.causal.directions import Direction, SpanActs, probe_pattern
 from mechprobe.causal.pair_choice import take_pairs
+from mechprobe.causal.places.site_map import best_site, best_sites, site_sweep
 from mechprobe.causal.protocol import run_causal
-from mechprobe.causal.results import KnownTruth
-from mechprobe.causal.site_map import best_site, best_sites, site_sweep
 from mechprobe.causal.swaps import feature_direction
+from mechprobe.causal.tables.results import KnownTruth
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.records import atomic_write_text

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mechprobe.causal.sites import Site
+from mechprobe.causal.places.sites import Site
 from mechprobe.errors import DataError
 from mechprobe.records import atomic_write_text
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.causal.config import CausalConfig
-from mechprobe.causal.free_text import FreeTextConfig
+from mechprobe.causal.writing.free_text import FreeTextConfig
 from mechprobe.errors import ConfigError
 from mechprobe.evaluation.span_detection import SpanDetectionConfig
 from mechprobe.evaluation.turn_detection import TurnDetectionConfig

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mechprobe.causal.directions import Direction, fit_directions, span_acts
-from mechprobe.causal.free_text import FreeTextTables, run_free_text
-from mechprobe.causal.prompting import with_words
+from mechprobe.causal.writing.free_text import FreeTextTables, run_free_text
+from mechprobe.causal.writing.prompting import with_words
 from mechprobe.models.organism.written import writes_thought
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage

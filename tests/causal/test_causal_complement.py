@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mechprobe.causal.cases import natural_cases, render_pairs
-from mechprobe.causal.deciding import decide
-from mechprobe.causal.evidence import Effort, family_evidence
 from mechprobe.causal.keeping import kept
+from mechprobe.causal.places.site_map import best_sites
+from mechprobe.causal.places.sites import Site, site_acts
 from mechprobe.causal.protocol import run_causal
-from mechprobe.causal.site_map import best_sites
-from mechprobe.causal.sites import Site, site_acts
 from mechprobe.causal.swaps import along, complement_plan, feature_direction, feature_part
-from mechprobe.causal.verdict import VerdictRule
+from mechprobe.causal.verdicts.deciding import decide
+from mechprobe.causal.verdicts.evidence import Effort, family_evidence
+from mechprobe.causal.verdicts.verdict import VerdictRule
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from tests.causal.test_causal_evidence import readings

@@ -1,6 +1,6 @@
 import torch
 
-from mechprobe.causal.controls import (
+from mechprobe.causal.checks.controls import (
     covariance_matched_directions,
     random_directions,
     shuffled_label_directions,

@@ -4,12 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechprobe.causal.audit_questions import ask, audit_questions
-from mechprobe.causal.damage import DAMAGE_COLUMNS, damage_rows, measure_damage, random_twins
-from mechprobe.causal.free_runs import Writing
-from mechprobe.causal.neutral import neutral_text
-from mechprobe.causal.pushes import Push, PushTable
-from mechprobe.causal.text_figures import distinct_n, edit_distances, repetition
+from mechprobe.causal.writing.audit_questions import ask, audit_questions
+from mechprobe.causal.writing.damage import (
+    DAMAGE_COLUMNS,
+    damage_rows,
+    measure_damage,
+    random_twins,
+)
+from mechprobe.causal.writing.free_runs import Writing
+from mechprobe.causal.writing.neutral import neutral_text
+from mechprobe.causal.writing.pushes import Push, PushTable
+from mechprobe.causal.writing.text_figures import distinct_n, edit_distances, repetition
 from mechprobe.errors import ConfigError, DataError, ShapeError
 
 HOOK = "blocks.0.hook_out"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
-from mechprobe.causal.directions import Direction
-from mechprobe.causal.dormant import (
+from mechprobe.causal.checks.dormant import (
     DormantFigures,
     dormant_figures,
     dormant_split,
@@ -21,9 +20,10 @@ from mechprobe.causal.dormant import (
     reader_space,
     weight_space,
 )
+from mechprobe.causal.directions import Direction
 from mechprobe.causal.effects import measure
-from mechprobe.causal.sites import Site, SiteActs, site_acts
-from mechprobe.causal.strata import Baseline, baseline, natural_gap
+from mechprobe.causal.places.sites import Site, SiteActs, site_acts
+from mechprobe.causal.verdicts.strata import Baseline, baseline, natural_gap
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.readers import Reader
 

@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
-from mechprobe.causal.controls import random_directions
+from mechprobe.causal.checks.controls import random_directions
+from mechprobe.causal.edits.interventions import (
+    ablate_everywhere,
+    add_direction,
+    change_at,
+    steer_everywhere,
+)
 from mechprobe.causal.effects import (
     SitePlan,
     addition_plan,
@@ -13,13 +19,7 @@ from mechprobe.causal.effects import (
     measure,
     patch_plan,
 )
-from mechprobe.causal.interventions import (
-    ablate_everywhere,
-    add_direction,
-    change_at,
-    steer_everywhere,
-)
-from mechprobe.causal.sites import Site, SiteActs, site_acts
+from mechprobe.causal.places.sites import Site, SiteActs, site_acts
 from mechprobe.errors import DataError, HookError, ShapeError
 from mechprobe.models.hooks import Edit, EditContext
 

@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from mechprobe.causal.edited_rows import edit_at
-from mechprobe.causal.erasure import ConceptEraser, fit_eraser
+from mechprobe.causal.edits.edited_rows import edit_at
+from mechprobe.causal.edits.erasure import ConceptEraser, fit_eraser
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.hooks import EditContext
 

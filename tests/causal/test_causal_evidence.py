@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mechprobe.causal.deciding import decide
-from mechprobe.causal.evidence import DirectionReadings, Effort, family_evidence
-from mechprobe.causal.strata import Baseline, natural_gap, text_flip_effects
-from mechprobe.causal.verdict import VerdictRule
+from mechprobe.causal.verdicts.deciding import decide
+from mechprobe.causal.verdicts.evidence import DirectionReadings, Effort, family_evidence
+from mechprobe.causal.verdicts.strata import Baseline, natural_gap, text_flip_effects
+from mechprobe.causal.verdicts.verdict import VerdictRule
 
 RULE = VerdictRule()
 EFFORT = Effort(n_boot=300, n_permutations=2000)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechprobe.causal.edited_rows import edit_at
-from mechprobe.causal.feature_edits import (
+from mechprobe.causal.edits.edited_rows import edit_at
+from mechprobe.causal.edits.feature_edits import (
     ablate_features,
     clamp_features,
     feature_interchange_plan,
@@ -15,9 +15,9 @@ from mechprobe.causal.feature_edits import (
     scale_active_features,
     set_feature_at,
 )
-from mechprobe.causal.intervene import intervene
-from mechprobe.causal.selection import Where
-from mechprobe.causal.sites import Site, SiteActs
+from mechprobe.causal.edits.intervene import intervene
+from mechprobe.causal.edits.selection import Where
+from mechprobe.causal.places.sites import Site, SiteActs
 from mechprobe.errors import CheckpointError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.hooks import EditContext

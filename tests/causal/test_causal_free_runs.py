@@ -7,15 +7,16 @@ import pytest
 import torch
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from mechprobe.causal.damage import random_twins
 from mechprobe.causal.directions import fit_directions, span_acts
-from mechprobe.causal.free_prompts import (
+from mechprobe.causal.places.sites import Site
+from mechprobe.causal.writing.damage import random_twins
+from mechprobe.causal.writing.free_prompts import (
     edited_tokens,
     find_answer,
     prompts_of_pairs,
     prompts_of_transcripts,
 )
-from mechprobe.causal.free_runs import (
+from mechprobe.causal.writing.free_runs import (
     FreeGroup,
     Writing,
     action_rate,
@@ -24,16 +25,15 @@ from mechprobe.causal.free_runs import (
     run_free,
     run_free_groups,
 )
-from mechprobe.causal.free_tables import (
+from mechprobe.causal.writing.free_tables import (
     FREE_COLUMNS,
     GENERATION_COLUMNS,
     change_scores,
     free_rows,
     generation_rows,
 )
-from mechprobe.causal.pushes import Push, PushTable
-from mechprobe.causal.rates import cluster_rate, effective_n, rate_difference
-from mechprobe.causal.sites import Site
+from mechprobe.causal.writing.pushes import Push, PushTable
+from mechprobe.causal.writing.rates import cluster_rate, effective_n, rate_difference
 from mechprobe.errors import ConfigError, DataError, ShapeError
 from mechprobe.models.hooks import Edit
 from mechprobe.models.organism.datasets import DatasetConfig, draw_pairs, draw_transcripts

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from mechprobe.causal.damage import DAMAGE_COLUMNS
 from mechprobe.causal.directions import fit_directions, span_acts
-from mechprobe.causal.free_config import FreeTextConfig
-from mechprobe.causal.free_tables import FREE_COLUMNS, GENERATION_COLUMNS
-from mechprobe.causal.free_text import run_free_text
-from mechprobe.causal.prompting import with_instruction
-from mechprobe.causal.sites import Site
-from mechprobe.causal.strength import EQUAL_DAMAGE_COLUMNS
+from mechprobe.causal.places.sites import Site
+from mechprobe.causal.writing.damage import DAMAGE_COLUMNS
+from mechprobe.causal.writing.free_config import FreeTextConfig
+from mechprobe.causal.writing.free_tables import FREE_COLUMNS, GENERATION_COLUMNS
+from mechprobe.causal.writing.free_text import run_free_text
+from mechprobe.causal.writing.prompting import with_instruction
+from mechprobe.causal.writing.strength import EQUAL_DAMAGE_COLUMNS
 from mechprobe.errors import ConfigError, DataError
 
 SITE = Site(hook_name="blocks.0.hook_out", position="span_last")

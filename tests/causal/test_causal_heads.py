@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mechprobe.causal.cases import render_pairs
-from mechprobe.causal.heads import HEAD_COLUMNS, head_map, head_parts
-from mechprobe.causal.parts import part_map
-from mechprobe.causal.sites import Site, SiteActs
+from mechprobe.causal.places.heads import HEAD_COLUMNS, head_map, head_parts
+from mechprobe.causal.places.parts import part_map
+from mechprobe.causal.places.sites import Site, SiteActs
 from mechprobe.causal.swaps import swap_plan
 from mechprobe.errors import HookError, ShapeError
 from mechprobe.models.batches import TokenBatch

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechprobe.causal.intervene import chosen_tokens, intervene, selected_edit
-from mechprobe.causal.operations import (
+from mechprobe.causal.edits.intervene import chosen_tokens, intervene, selected_edit
+from mechprobe.causal.edits.operations import (
     interchange,
     mean_ablation,
     resample_ablation,
@@ -19,8 +19,8 @@ from mechprobe.causal.operations import (
     within,
     zero_ablation,
 )
-from mechprobe.causal.rotations import plane_of, rotate_by, rotate_to, turn_to
-from mechprobe.causal.selection import EVERY_TOKEN, NEW_TOKENS, InSpans, Where
+from mechprobe.causal.edits.rotations import plane_of, rotate_by, rotate_to, turn_to
+from mechprobe.causal.edits.selection import EVERY_TOKEN, NEW_TOKENS, InSpans, Where
 from mechprobe.errors import HookError, LabelError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.hooks import EditContext

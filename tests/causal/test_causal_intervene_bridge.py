@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mechprobe.causal.interventions import add_direction, set_coordinate
+from mechprobe.causal.edits.interventions import add_direction, set_coordinate
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.subject import Subject
 from tests.models.tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechprobe.causal import interventions, operations
-from mechprobe.causal.edited_rows import Operation, Rows, edit_at
-from mechprobe.causal.rotations import plane_of, rotate_by, rotate_to, turn_to
+from mechprobe.causal.edits import interventions, operations
+from mechprobe.causal.edits.edited_rows import Operation, Rows, edit_at
+from mechprobe.causal.edits.rotations import plane_of, rotate_by, rotate_to, turn_to
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.hooks import Edit, EditContext
 from mechprobe.probes.linear import LinearProbe

@@ -6,15 +6,15 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
 
-from mechprobe.causal.directions import Direction
-from mechprobe.causal.manifold import (
+from mechprobe.causal.checks.manifold import (
     BEYOND_CHANCE,
     fit_manifold,
     manifold_figures,
     manifold_rows,
     shrunk_covariance,
 )
-from mechprobe.causal.sites import Site, SiteActs
+from mechprobe.causal.directions import Direction
+from mechprobe.causal.places.sites import Site, SiteActs
 from mechprobe.errors import DataError, ShapeError
 
 WIDTH, RANK = 16, 6

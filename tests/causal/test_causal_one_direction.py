@@ -5,7 +5,7 @@ import torch
 
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.one_direction import interchange_effect, steering_curve
-from mechprobe.causal.sites import Site
+from mechprobe.causal.places.sites import Site
 from mechprobe.errors import DataError, ShapeError
 
 SITE = Site(hook_name="blocks.0.hook_resid_post", position="span_last")

@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from mechprobe.causal.cases import natural_cases, render_pairs
-from mechprobe.causal.effects import measure, patch_plan
-from mechprobe.causal.erasure import fit_eraser
-from mechprobe.causal.operation_plans import (
+from mechprobe.causal.edits.erasure import fit_eraser
+from mechprobe.causal.edits.operation_plans import (
     mean_of_partners,
     operation_plan,
     pool_of_partners,
     subspace_plan,
 )
-from mechprobe.causal.operations import (
+from mechprobe.causal.edits.operations import (
     interchange,
     mean_ablation,
     resample_ablation,
@@ -20,7 +19,8 @@ from mechprobe.causal.operations import (
     within,
     zero_ablation,
 )
-from mechprobe.causal.sites import Site, SiteActs, site_acts
+from mechprobe.causal.effects import measure, patch_plan
+from mechprobe.causal.places.sites import Site, SiteActs, site_acts
 from mechprobe.errors import ShapeError
 
 D = 64

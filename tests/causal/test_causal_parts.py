@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mechprobe.causal.cases import render_pairs
-from mechprobe.causal.parts import PART_COLUMNS, part_hooks, part_map
-from mechprobe.causal.patch_shares import cluster_tests
-from mechprobe.causal.site_map import site_sweep
+from mechprobe.causal.places.parts import PART_COLUMNS, part_hooks, part_map
+from mechprobe.causal.places.patch_shares import cluster_tests
+from mechprobe.causal.places.site_map import site_sweep
 from mechprobe.models.subject import Subject
 from tests.models.tiny import save_tiny
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mechprobe.causal.free_runs import Writing
-from mechprobe.causal.free_tables import FREE_COLUMNS
-from mechprobe.causal.prompting import (
+from mechprobe.causal.writing.free_runs import Writing
+from mechprobe.causal.writing.free_tables import FREE_COLUMNS
+from mechprobe.causal.writing.prompting import (
     prompt_effects,
     prompt_rows,
     reworded,

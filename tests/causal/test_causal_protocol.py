@@ -15,16 +15,17 @@ from mechprobe.causal.directions import (
     probe_pattern,
     span_acts,
 )
+from mechprobe.causal.places.site_map import best_site
+from mechprobe.causal.places.sites import Site
 from mechprobe.causal.protocol import CausalResult, run_causal
-from mechprobe.causal.resampling import answer_start, resample
-from mechprobe.causal.results import KnownTruth
-from mechprobe.causal.site_map import best_site
-from mechprobe.causal.sites import Site
+from mechprobe.causal.tables.results import KnownTruth
+from mechprobe.causal.writing.resampling import answer_start, resample
 from mechprobe.errors import ConfigError, DataError, ShapeError
 
 CONFIG = CausalConfig(
     n_test_pairs=44,
     n_select_pairs=4,
+    n_random=20,
     n_covariance_matched=2,
     n_shuffled=1,
     n_fragility=1,

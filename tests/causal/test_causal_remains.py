@@ -2,9 +2,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from mechprobe.causal.checks.remains import (
+    MAX_DIRECTIONS,
+    Remains,
+    readable_after_removal,
+    remains_rows,
+)
 from mechprobe.causal.directions import SpanActs
-from mechprobe.causal.remains import MAX_DIRECTIONS, Remains, readable_after_removal, remains_rows
-from mechprobe.causal.sites import Site
+from mechprobe.causal.places.sites import Site
 from mechprobe.errors import DataError, ShapeError
 
 N, WIDTH = 400, 8

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechprobe.causal.selection import EVERY_TOKEN, NEW_TOKENS, InSpans, TokenSelector, Where
-from mechprobe.causal.selection_print import selection_html, show_selection
+from mechprobe.causal.edits.selection import EVERY_TOKEN, NEW_TOKENS, InSpans, TokenSelector, Where
+from mechprobe.causal.edits.selection_print import selection_html, show_selection
 from mechprobe.errors import ConfigError, LabelError, ShapeError
 from mechprobe.models.rendering import Rendering, render
 from mechprobe.transcripts.transcript import Message, Span, Transcript

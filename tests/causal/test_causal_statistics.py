@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mechprobe.causal.statistics import (
+from mechprobe.causal.verdicts.statistics import (
     benjamini_hochberg,
     bootstrap_many,
     cluster_bootstrap,

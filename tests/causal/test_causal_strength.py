@@ -3,14 +3,14 @@ import pytest
 import torch
 
 from mechprobe.causal.cases import natural_cases, render_pairs
-from mechprobe.causal.controls import random_directions
+from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.effects import measure
-from mechprobe.causal.neutral import neutral_change, neutral_kl, neutral_text
-from mechprobe.causal.pushes import PushTable
-from mechprobe.causal.sites import Site, site_acts
-from mechprobe.causal.strata import baseline, natural_gap
-from mechprobe.causal.strength import (
+from mechprobe.causal.places.sites import Site, site_acts
+from mechprobe.causal.verdicts.strata import baseline, natural_gap
+from mechprobe.causal.writing.neutral import neutral_change, neutral_kl, neutral_text
+from mechprobe.causal.writing.pushes import PushTable
+from mechprobe.causal.writing.strength import (
     EQUAL_DAMAGE_COLUMNS,
     calibrate,
     effects_at_equal_damage,

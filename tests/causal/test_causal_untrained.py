@@ -7,11 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from mechprobe.causal.cases import Case, natural_cases, render_pairs
+from mechprobe.causal.checks.untrained import (
+    best_feature,
+    feature_table,
+    model_figures,
+    model_table,
+)
 from mechprobe.causal.directions import SpanActs, span_acts
 from mechprobe.causal.effects import measure
-from mechprobe.causal.sites import Site, site_acts
-from mechprobe.causal.strata import baseline, natural_gap
-from mechprobe.causal.untrained import best_feature, feature_table, model_figures, model_table
+from mechprobe.causal.places.sites import Site, site_acts
+from mechprobe.causal.verdicts.strata import baseline, natural_gap
 from mechprobe.errors import DataError, ShapeError
 from mechprobe.models.untrained import load_untrained
 

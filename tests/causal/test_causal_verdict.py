@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mechprobe.causal.deciding import decide
-from mechprobe.causal.statistics import Equivalence, Interval
-from mechprobe.causal.verdict import Evidence, Pool, Stratum, StratumEffect, VerdictRule
+from mechprobe.causal.verdicts.deciding import decide
+from mechprobe.causal.verdicts.statistics import Equivalence, Interval
+from mechprobe.causal.verdicts.verdict import Evidence, Pool, Stratum, StratumEffect, VerdictRule
 from mechprobe.errors import ConfigError
 
 RULE = VerdictRule()

@@ -73,9 +73,9 @@ def test_negative_kinds_tell_look_alikes_from_other_text(full_run: Path, detecti
 
 def test_the_made_up_run_has_the_columns_that_the_stages_write(full_run: Path):
     # Imported here because it brings torch, which no other test of this room needs.
-    from mechprobe.causal.dose_tables import DOSE_COLUMNS
-    from mechprobe.causal.effect_tables import EFFECT_COLUMNS
-    from mechprobe.causal.tables import VERDICT_COLUMNS
+    from mechprobe.causal.tables.dose_table import DOSE_COLUMNS
+    from mechprobe.causal.tables.effect_table import EFFECT_COLUMNS
+    from mechprobe.causal.tables.verdict_table import VERDICT_COLUMNS
 
     for name, columns in (
         ("detection", DETECTION_COLUMNS),

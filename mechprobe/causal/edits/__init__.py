@@ -1,0 +1,1 @@
+"""Edits of activations, at positions or at selected tokens."""

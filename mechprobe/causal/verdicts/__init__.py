@@ -1,0 +1,1 @@
+"""From effects to a verdict: strata, statistics, evidence and the rule."""

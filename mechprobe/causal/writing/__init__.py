@@ -1,0 +1,1 @@
+"""What the model writes under an edit."""
