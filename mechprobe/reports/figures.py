@@ -29,6 +29,7 @@ SCORER_STYLE: dict[str, tuple[str, str, float]] = {
     "length": ("#a59a86", "dot", 1.8),
 }
 OTHER_STYLE = ("#9a7fb0", "dashdot", 1.4)
+DASHES = ("solid", "dash", "dot")
 DIVERGING = [[0.0, "#2166ac"], [0.5, "#f4f4f2"], [1.0, "#b5402a"]]
 SEQUENTIAL = [[0.0, "#f4f4f2"], [0.25, "#f6cf9e"], [0.6, "#e2803a"], [1.0, "#9b2c1d"]]
 KL_LIMIT = 0.1
@@ -76,22 +77,29 @@ def roc_figure(roc: pd.DataFrame) -> go.Figure:
 
 def dose_figure(dose: pd.DataFrame) -> go.Figure:
     """Effect against strength of one indicator's direction, with the band of random directions behind."""
-    figure = _figure(height=330)
+    figure = _figure(height=410)
     for name, color in (("random", "120,120,120"), ("shuffled", "150,120,190")):
         _add_control_band(figure, rows_where(dose, control=name), name, color)
     own = rows_where(dose, control=NO_CONTROL).sort_values(by="strength")
+    kinds: list[bool] = []
     for direction in distinct(own, "direction"):
-        _add_dose(figure, rows_where(own, direction=direction), direction)
+        # Of the dense directions, as of the sparse ones, the first is solid.
+        kinds.append(_is_sparse(direction))
+        dash = DASHES[min(kinds.count(kinds[-1]), len(DASHES)) - 1]
+        _add_dose(figure, rows_where(own, direction=direction), direction, dash)
     figure.add_hline(y=0, line={"color": "#999999", "width": 1})
     figure.update_xaxes(title="Strength (multiples of the natural class gap)")
     figure.update_yaxes(title="Effect on the outcome")
-    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 0})
+    figure.update_layout(legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0})
     return figure
 
 
-def _add_dose(figure: go.Figure, rows: pd.DataFrame, direction: str) -> None:
-    sae = direction.startswith("sae")
-    color = "#d9781e" if sae else "#2f7fc1"
+def _is_sparse(direction: str) -> bool:
+    return direction.startswith("sae")
+
+
+def _add_dose(figure: go.Figure, rows: pd.DataFrame, direction: str, dash: str) -> None:
+    color = "#d9781e" if _is_sparse(direction) else "#2f7fc1"
     effect = column_floats(rows, "effect")
     damaged = [value > KL_LIMIT for value in column_floats(rows, "kl_neutral")]
     figure.add_scatter(
@@ -110,7 +118,7 @@ def _add_dose(figure: go.Figure, rows: pd.DataFrame, direction: str) -> None:
         ).tolist(),
         mode="lines+markers",
         name=html.escape(scorer_words(direction)),
-        line={"color": color, "width": 2.4},
+        line={"color": color, "width": 2.4, "dash": dash},
         marker={
             "size": 9,
             "color": color,
