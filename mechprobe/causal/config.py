@@ -24,6 +24,8 @@ class CausalConfig:
     """Tokens of the site sweep, relative to the span."""
     n_select_pairs: int = 10
     """Pairs of each indicator in the site sweep."""
+    n_map_pairs: int = 6
+    """Pairs of each indicator in the exploratory maps of parts and heads."""
     n_test_pairs: int = 48
     """Pairs of each indicator that its verdict rests on."""
     n_fit_spans: int = 300

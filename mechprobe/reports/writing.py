@@ -52,11 +52,16 @@ class DamageRow:
 
 
 def changed_texts(generations: pd.DataFrame | None, indicator: str) -> list[ChangedText]:
-    """The most changed texts under edits of the indicator's own directions, the most changed first."""
+    """The most changed texts under edits of the indicator's own directions, the most changed first.
+
+    Texts that still end in an answer come before those that the edit broke: a broken text is changed most, and shows
+    least.
+    """
     if generations is None:
         return []
     mine = rows_where(generations, indicator=indicator, control=NO_CONTROL)
-    mine = mine.sort_values(by="change", ascending=False, kind="stable")
+    mine = mine.assign(broken=[not to_text(action) for action in mine["edited_action"]])
+    mine = mine.sort_values(by=["broken", "change"], ascending=[True, False], kind="stable")
     return [_changed_text(row) for row in records(mine.head(MOST_CHANGED))]
 
 

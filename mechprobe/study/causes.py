@@ -14,6 +14,8 @@ import torch
 from mechprobe.causal.cases import render_pairs
 from mechprobe.causal.directions import Direction, SpanActs, probe_pattern
 from mechprobe.causal.pair_choice import take_pairs
+from mechprobe.causal.places.heads import head_map
+from mechprobe.causal.places.parts import part_map
 from mechprobe.causal.places.site_map import best_site, best_sites, site_sweep
 from mechprobe.causal.protocol import run_causal
 from mechprobe.causal.swaps import feature_direction
@@ -26,6 +28,8 @@ from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
 TABLES = ("effects", "dose", "remains", "verdicts")
+MAP_BOOT = 300
+"""Resamples of an interval in the exploratory maps."""
 KEPT = "kept"
 """What the causal stage has measured so far, until it is done."""
 PROBE_SCORER = "dense_logistic"
@@ -44,7 +48,10 @@ def sites_stage(run: Run, transcripts_digest: str) -> Stage:
         config={**run.settings("loading"), "causal": _sweep_settings(run)},
         inputs={"transcripts": transcripts_digest, "model": run.model_digest},
         run=lambda: _sweep(run),
-        outputs=(run.folder / "sites.parquet", run.folder / "sites" / SITE_FILE),
+        outputs=(
+            *(run.folder / f"{name}.parquet" for name in ("sites", "parts", "heads")),
+            run.folder / "sites" / SITE_FILE,
+        ),
         seed=run.config.causal.seed,
     )
 
@@ -70,6 +77,7 @@ def _sweep_settings(run: Run) -> Mapping[str, Any]:
         "hook_names",
         "positions",
         "n_select_pairs",
+        "n_map_pairs",
         "behavior_outcome",
         "audit_outcome",
         "seed",
@@ -97,10 +105,27 @@ def _sweep(run: Run) -> Mapping[str, Any]:
         common=best_site(table, config.behavior_outcome), of=best_sites(table, outcomes)
     )
     table.to_parquet(run.folder / "sites.parquet")
+    _write_maps(run)
     write_sites(run.folder, chosen)
     elsewhere = [f"{name} at {site}" for name, site in chosen.of.items() if site != chosen.common]
     run.say("; ".join([f"the thoughts act at {chosen.common}", *elsewhere]))
     return asdict(chosen)
+
+
+def _write_maps(run: Run) -> None:
+    """Exploratory maps of parts and heads: they choose nothing."""
+    config = run.config.causal
+    pairs = render_pairs(run.subject, take_pairs(run.pairs, "select", config.n_map_pairs))
+    for name, make in (("parts", part_map), ("heads", head_map)):
+        table = make(
+            run.subject,
+            pairs,
+            outcomes=(config.behavior_outcome,),
+            batch_tokens=config.batch_tokens,
+            n_boot=MAP_BOOT,
+            seed=config.seed,
+        )
+        table.to_parquet(run.folder / f"{name}.parquet")
 
 
 def _judge(run: Run) -> Mapping[str, Any]:

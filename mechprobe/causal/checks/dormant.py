@@ -236,7 +236,8 @@ def dormant_figures(
     patched = measure(subject, cases, outcome, plan=patch_plan(acts), batch_tokens=batch_tokens)
     own, *others = (edited - unedited.base for edited in (*parts, patched.logit_diff[0]))
     effect = float(np.abs(own).mean() / unedited.scale)
-    kept = [_slope(other, own) for other in others]
+    # A share of next to nothing is noise.
+    kept = [_slope(other, own) if effect >= MIN_EFFECT else math.nan for other in others]
     return DormantFigures(
         source=space.source,
         read_share=split.read_share,
