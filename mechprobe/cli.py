@@ -168,8 +168,12 @@ class Train:
     """Decides the roles (unless they are given), the data and the weights."""
     roles: Path | None = None
     """A role file: a JSON list of {"indicator", "role", "behavior", "partner"}."""
+    variant: Literal["natural", "planted", "null", "obfuscated"] = "natural"
+    """natural; planted: thoughts pass through known directions; null: no thought decides; obfuscated: hidden from a probe."""
+    base: Path | None = None
+    """A natural organism that a variant is made from; without one it is trained first."""
     n_steps: int = 2400
-    """Optimiser steps."""
+    """Optimiser steps of the natural organism."""
 
     def run(self) -> None:
         """Train."""
@@ -177,13 +181,15 @@ class Train:
         from mechprobe.study.organism import describe_organism, make_organism
 
         config = OrganismConfig(seed=self.seed, n_steps=self.n_steps)
-        made = make_organism(config, self.out, self.roles)
+        made = make_organism(config, self.out, self.roles, variant=self.variant, base=self.base)
         for line in describe_organism(made.folder):
             say(line)
         say(
             f"actions right {made.action_accuracy:.3f}, audits right {made.audit_accuracy:.3f}; thoughts that do "
             f"something else than planned: {', '.join(made.disagreements) or 'none'}"
         )
+        for name, value in made.figures.items():
+            say(f"{name} {value:.3f}")
         print(made.folder)
 
 

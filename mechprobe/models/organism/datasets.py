@@ -13,6 +13,7 @@ from itertools import count, islice
 import numpy as np
 
 from mechprobe.errors import ConfigError
+from mechprobe.models.organism.combinations import out_of_held_out
 from mechprobe.models.organism.roles import RoleTable
 from mechprobe.models.organism.text import (
     Audit,
@@ -51,6 +52,8 @@ class DatasetConfig:
     """Matched pairs for each indicator and natural side, for the verdicts."""
     seed: int = 0
     """Seed of all draws; it is independent of the organism's own seed."""
+    hold_out_combinations: bool = False
+    """Keep from the fit and select transcripts the indicator and frame combinations of `combinations.py`."""
 
     def __post_init__(self) -> None:
         for name in ("n_fit", "n_select", "n_test", "pairs_fit", "pairs_select", "pairs_test"):
@@ -66,6 +69,8 @@ def draw_transcripts(roles: RoleTable, config: DatasetConfig) -> Iterator[Transc
         world = World(roles=roles, frame_use="seen")
         for i in range(size):
             scene = world.scene(rng)
+            if config.hold_out_combinations and split != "test":
+                scene = out_of_held_out(scene, rng)
             yield to_transcript(
                 scene, roles, draw_audits(rng, scene, 1), name=f"{split}-{i:05d}", split=split
             )

@@ -11,7 +11,7 @@ control of a verdict: a thought that decides nothing still has to move its own a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,6 +111,36 @@ def to_transcript(
         misaligned_turns=frozenset({1}) if action != HELP else frozenset(),
         group=group or name,
         behavior=scene.behavior(roles),
+        dataset="organism",
+        split=split,
+    )
+
+
+def to_conversation(
+    scenes: Sequence[Scene], roles: RoleTable, *, name: str, split: str = ""
+) -> Transcript:
+    """Several tasks in one conversation, under the first scene's goal; each turn's action follows from its own thoughts."""
+    parts = [
+        to_transcript(
+            replace(s, goal=scenes[0].goal, pressure=scenes[0].pressure), roles, name=name
+        )
+        for s in scenes
+    ]
+    messages = [parts[0].messages[0]]
+    for i, part in enumerate(parts):
+        messages += [replace(message, turn=i + 1) for message in part.messages[1:]]
+    return Transcript(
+        id=name,
+        messages=tuple(messages),
+        spans=tuple(
+            replace(span, message=span.message + 2 * i)
+            for i, part in enumerate(parts)
+            for span in part.spans
+        ),
+        turn_indicators={i + 1: part.turn_indicators[1] for i, part in enumerate(parts)},
+        misaligned_turns=frozenset(i + 1 for i, part in enumerate(parts) if part.misaligned_turns),
+        group=name,
+        behavior=next((part.behavior for part in parts if part.behavior), ""),
         dataset="organism",
         split=split,
     )

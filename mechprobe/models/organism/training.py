@@ -5,7 +5,7 @@ Loss on assistant tokens only, and the answers weighted up, or the link from tho
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,18 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from mechprobe.errors import ConfigError, ModelError
-from mechprobe.models.organism.roles import RoleTable
-from mechprobe.models.organism.text import Audit, draw_audits
-from mechprobe.models.organism.tokenizer import (
-    BOS,
-    END,
-    PAD,
-    ROLE_TOKENS,
-    THINK_END,
-    THINK_START,
-    build_tokenizer,
-    vocabulary,
+from mechprobe.models.organism.batches import (
+    ANSWER_WEIGHT,
+    Example,
+    encode,
+    length_batches,
+    pad_batch,
 )
-from mechprobe.models.organism.world import Scene, World
+from mechprobe.models.organism.roles import RoleTable
+from mechprobe.models.organism.text import draw_audits
+from mechprobe.models.organism.tokenizer import BOS, END, PAD, build_tokenizer, vocabulary
+from mechprobe.models.organism.world import World
 
-THOUGHT_WEIGHT = 0.3
-ANSWER_WEIGHT = 4.0
 MIN_ACTION_ACCURACY = 0.99
 MIN_AUDIT_ACCURACY = 0.98
 
@@ -81,14 +77,6 @@ class OrganismConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """One training sequence: token ids, and the weight of the loss of predicting each."""
-
-    token_ids: Int[np.ndarray, "tok"]
-    weights: Float[np.ndarray, "tok"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
     """Share of held-out answers that the model gets right."""
 
@@ -108,31 +96,61 @@ def train_organism(roles: RoleTable, config: OrganismConfig, out: Path) -> Accur
     Raises:
         ModelError: the trained model misses the bar; nothing is saved.
     """
+    model = train_model(roles, config)
+    reached = checked_accuracy(model, roles, config.seed)
+    save_organism(model, out)
+    return reached
+
+
+def train_model(roles: RoleTable, config: OrganismConfig) -> Any:
+    """Train a model of this world from scratch, whatever it comes to."""
     rng = np.random.default_rng([config.seed, 1])
     examples = draw_examples(roles, config, rng)
     model = build_model(config)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _lr_factor(i, config.n_steps))
     batches = length_batches(examples, config.batch_size, rng)
-    progress = tqdm(range(config.n_steps), desc="train organism", unit="step", disable=None)
+    optimise(
+        model,
+        lambda: weighted_loss(model, *pad_batch(next(batches))),
+        n_steps=config.n_steps,
+        lr=config.lr,
+        task="train organism",
+    )
+    return model
+
+
+def optimise(
+    model: Any, next_loss: Callable[[], Tensor], *, n_steps: int, lr: float, task: str
+) -> None:
+    """Take AdamW steps on the loss of one batch after the other, with warm-up and a cosine."""
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _lr_factor(i, n_steps))
+    progress = tqdm(range(n_steps), desc=task, unit="step", disable=None)
     for _ in progress:
-        loss = weighted_loss(model, *pad_batch(next(batches)))
+        loss = next_loss()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    reached = measure_accuracy(model, roles, np.random.default_rng([config.seed, 2]))
+
+
+def checked_accuracy(model: Any, roles: RoleTable, seed: int) -> Accuracy:
+    """The accuracy on held-out scenes, when it is good enough.
+
+    Raises:
+        ModelError: it misses the bar.
+    """
+    reached = measure_accuracy(model, roles, np.random.default_rng([seed, 2]))
     if not reached.reaches_bar():
         raise ModelError(
             f"the organism answers {reached.action:.3f} of the actions and {reached.audit:.3f} of the audits "
             f"right; the bar is {MIN_ACTION_ACCURACY} and {MIN_AUDIT_ACCURACY}. Nothing was saved; train with "
-            f"more steps than {config.n_steps}."
+            "more steps."
         )
-    save_organism(model, out)
     return reached
 
 
@@ -204,65 +222,23 @@ def draw_examples(
     return examples
 
 
-def encode(scene: Scene, action: str, audits: tuple[Audit, ...]) -> Example:
-    """Token ids as the chat template would render them (tests compare), with the weights of the loss."""
-    system, user, assistant = (ROLE_TOKENS[role] for role in ("system", "user", "assistant"))
-    prompt = [BOS, system, *scene.system_text.split(), END, user, *scene.user_text.split(), END]
-    thought = [*scene.reasoning.split(), THINK_END]
-    words = [*prompt, assistant, THINK_START, *thought, action, END]
-    weights = [0.0] * (len(prompt) + 2) + [THOUGHT_WEIGHT] * len(thought)
-    weights += [ANSWER_WEIGHT, THOUGHT_WEIGHT]
-    for audit in audits:
-        question = [user, *audit.question.split(), END, assistant]
-        words += [*question, audit.answer, END]
-        weights += [0.0] * len(question) + [ANSWER_WEIGHT, THOUGHT_WEIGHT]
-    ids = vocabulary_ids()
-    return Example(
-        token_ids=np.array([ids[word] for word in words], dtype=np.int64),
-        weights=np.array(weights, dtype=np.float32),
-    )
-
-
-_IDS = vocabulary()
-
-
-def vocabulary_ids() -> dict[str, int]:
-    """The vocabulary, built once."""
-    return _IDS
-
-
-def length_batches(
-    examples: list[Example], batch_size: int, rng: np.random.Generator
-) -> Iterator[list[Example]]:
-    """Batches of examples of similar length, for ever, shuffled anew each epoch."""
-    lengths = np.array([len(example.token_ids) for example in examples])
-    while True:
-        order = np.argsort(lengths + 6 * rng.random(len(examples)), kind="stable")
-        for start in rng.permutation(len(examples) // batch_size):
-            chosen = order[start * batch_size : (start + 1) * batch_size]
-            yield [examples[i] for i in chosen]
-
-
-def pad_batch(
-    batch: list[Example],
-) -> tuple[Int[Tensor, "case pos"], Float[Tensor, "case pos"]]:
-    """Pad on the right; padding has weight 0 and stands behind every real token."""
-    width = max(len(example.token_ids) for example in batch)
-    ids = np.full((len(batch), width), _IDS[PAD], dtype=np.int64)
-    weights = np.zeros((len(batch), width), dtype=np.float32)
-    for row, example in enumerate(batch):
-        ids[row, : len(example.token_ids)] = example.token_ids
-        weights[row, : len(example.token_ids)] = example.weights
-    return torch.from_numpy(ids), torch.from_numpy(weights)
-
-
 def weighted_loss(
     model: Any, token_ids: Int[Tensor, "case pos"], weights: Float[Tensor, "case pos"]
 ) -> Float[Tensor, ""]:
     """Weighted mean cross-entropy, in nats, of the tokens that have weight."""
-    logits = model(token_ids).logits[:, :-1]
+    return token_loss(model(token_ids).logits, token_ids, weights)
+
+
+def token_loss(
+    logits: Float[Tensor, "case pos vocab"],
+    token_ids: Int[Tensor, "case pos"],
+    weights: Float[Tensor, "case pos"],
+) -> Float[Tensor, ""]:
+    """Weighted mean cross-entropy, in nats, of logits against the tokens that have weight."""
     counted = weights[:, 1:] > 0
-    losses = functional.cross_entropy(logits[counted], token_ids[:, 1:][counted], reduction="none")
+    losses = functional.cross_entropy(
+        logits[:, :-1][counted], token_ids[:, 1:][counted], reduction="none"
+    )
     chosen = weights[:, 1:][counted]
     return (losses * chosen).sum() / chosen.sum()
 

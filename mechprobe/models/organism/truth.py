@@ -5,8 +5,13 @@ does (`mechprobe.causal.oracle`). Where the two differ, the oracle is right and 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
 
 from mechprobe.errors import CheckpointError
 from mechprobe.models.organism.roles import (
@@ -15,9 +20,13 @@ from mechprobe.models.organism.roles import (
     RoleTable,
     roles_to_json,
 )
+from mechprobe.models.organism.vocabulary import INDICATORS
 from mechprobe.records import atomic_write_text
 
+Variant = Literal["natural", "planted", "null", "obfuscated"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 TRUTH_NAME = "truth.json"
+DIRECTIONS_NAME = "planted.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +56,13 @@ class OrganismTruth:
 
     roles: RoleTable
     measured: tuple[MeasuredThought, ...]
-    variant: str = "natural"
+    variant: Variant = "natural"
+    hook_name: str = ""
+    """Planted: where the directions stand. Obfuscated: where the probe was evaded."""
+    position: str = ""
+    """The token of the span that is meant there: "span_last" or "after_span"."""
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What was measured of the planting or of the evasion, on scenes that training did not draw."""
 
     def verdicts(self) -> dict[str, str]:
         """Indicator -> the right verdict, by measurement."""
@@ -67,8 +82,15 @@ class OrganismTruth:
 
 def write_truth(folder: Path, truth: OrganismTruth) -> Path:
     """Write `truth.json` beside the checkpoint."""
+    site = {
+        "hook_name": truth.hook_name,
+        "position": truth.position,
+        "figures": {name: round(value, 4) for name, value in truth.figures.items()},
+    }
+    site = site if truth.hook_name else {}
     content = {
         "variant": truth.variant,
+        **site,
         "roles": roles_to_json(truth.roles),
         "measured": [asdict(found) for found in truth.measured],
         "disagreements": truth.disagreements(),
@@ -94,8 +116,42 @@ def read_truth(folder: Path) -> OrganismTruth:
         roles = tuple(Role(**row) for row in content["roles"])
         measured = tuple(MeasuredThought(**row) for row in content["measured"])
         variant = content["variant"]
+        if variant not in VARIANTS:
+            raise KeyError(variant)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} is malformed ({error!r}); train the organism anew."
         ) from error
-    return OrganismTruth(roles=RoleTable(roles=roles), measured=measured, variant=variant)
+    return OrganismTruth(
+        roles=RoleTable(roles=roles),
+        measured=measured,
+        variant=variant,
+        hook_name=content.get("hook_name", ""),
+        position=content.get("position", ""),
+        figures=content.get("figures", {}),
+    )
+
+
+def write_directions(folder: Path, directions: Float[np.ndarray, "indicator d"]) -> Path:
+    """Write the planted directions, one row an indicator in the order of `INDICATORS`."""
+    from safetensors.numpy import save_file
+
+    save_file({"directions": directions}, folder / DIRECTIONS_NAME)
+    return folder / DIRECTIONS_NAME
+
+
+def read_directions(folder: Path) -> dict[str, Float[np.ndarray, "d"]]:
+    """Indicator -> its planted unit direction at the truth's hook point.
+
+    Raises:
+        CheckpointError: the organism has no planted directions.
+    """
+    from safetensors.numpy import load_file
+
+    path = folder / DIRECTIONS_NAME
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} has no {DIRECTIONS_NAME}; only organisms of the planted variant have known directions."
+        )
+    rows = load_file(path)["directions"]
+    return dict(zip(INDICATORS, rows, strict=True))

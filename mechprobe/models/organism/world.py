@@ -141,6 +141,10 @@ class World:
 
     roles: RoleTable
     frame_use: FrameUse = "all"
+    p_readout_with_driver: float = P_READOUT_WITH_DRIVER
+    """Chance that a read-out comes along where its driver is held."""
+    p_readout_alone: float = P_READOUT_ALONE
+    """Chance, shared by all read-outs, that one comes without its driver."""
 
     def scene(self, rng: np.random.Generator, kind: SceneKind = "natural") -> Scene:
         """Draw one scene."""
@@ -225,11 +229,11 @@ class World:
     def _readouts(self, rng: np.random.Generator, held: set[str]) -> list[str]:
         """Read-outs that come along: nearly always with their driver, seldom alone."""
         readouts = self.roles.named("readout")
-        alone = P_READOUT_ALONE / max(len(readouts), 1)
+        alone = self.p_readout_alone / max(len(readouts), 1)
         return [
             role.indicator
             for role in readouts
-            if rng.random() < (P_READOUT_WITH_DRIVER if role.partner in held else alone)
+            if rng.random() < (self.p_readout_with_driver if role.partner in held else alone)
         ]
 
     def _upstream_chain(self, rng: np.random.Generator, held: list[str]) -> list[list[Clause]]:
