@@ -1,10 +1,11 @@
 """Print the tables of the README from two finished runs, with the machine that made them.
 
-python tools/readme_figures.py runs/organism runs/transcripts
+python tools/readme_figures.py runs/organism runs/transcripts [runs of other organisms ...]
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,12 +37,19 @@ TURN_SCORERS = (
 )
 
 
-def main(organism: Path, transcripts: Path) -> None:
+def main(organism: Path, transcripts: Path, *others: Path) -> None:
     """Print everything."""
     record = read_record(organism / "causal")
     print(f"Machine: {record.machine}; torch {record.packages['torch']}\n")
-    for line in (*span_table(organism), "", *verdict_table(organism), "", *turn_table(transcripts)):
-        print(line)
+    tables = (
+        span_table(organism),
+        verdict_table(organism),
+        organism_table([organism, *others]),
+        steering_table(organism),
+        turn_table(transcripts),
+    )
+    for table in tables:
+        print("\n".join([*table, ""]))
 
 
 def span_table(run: Path) -> list[str]:
@@ -74,6 +82,55 @@ def verdict_table(run: Path) -> list[str]:
     return [*lines, "", f"Called driver among directions that mean nothing: {', '.join(named)}."]
 
 
+def organism_table(runs: Sequence[Path]) -> list[str]:
+    """Right verdicts and false drivers of several organisms, by the difference of means."""
+    lines = [
+        "| run | right | read-out called driver | random | shuffled | covariance-matched | without the real direction |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        verdicts = pd.read_parquet(run / "verdicts.parquet")
+        mine = verdicts[verdicts["direction"] == verdicts["direction"].iloc[0]]
+        selftest = json.loads((run / "selftest.json").read_text())
+        is_false = (mine["truth"] == "readout_only") & (mine["verdict"] == "driver")
+        counts = [
+            selftest[f"false_driver_{name}"] for name in ("random", "shuffled", "random_covariance")
+        ]
+        rest = [
+            selftest[f"false_driver_{name}_orthogonal"]
+            for name in ("shuffled", "random_covariance")
+        ]
+        right = f"{selftest['right']} of {selftest['of']}"
+        cells = [run.name, right, str(int(is_false.sum())), *counts, ", ".join(rest)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def steering_table(run: Path) -> list[str]:
+    """Misbehaviour rate of free text by measured role, at the site of the verdicts, beside random directions."""
+    rates = pd.read_parquet(run / "rates.parquet")
+    verdicts = pd.read_parquet(run / "verdicts.parquet")
+    truth = verdicts.drop_duplicates("indicator").set_index("indicator")["truth"]
+    at_site = rates[~rates["where"].isin(["writing", "prompt"])].assign(
+        truth=lambda table: table["indicator"].map(truth)
+    )
+    lines = [
+        "| measured role | put in: before, after, random | taken out: before, after, random |",
+        "|---|---|---|",
+    ]
+    for role, mine in at_site.groupby("truth", sort=False):
+        cells = [_rates(mine[mine["operation"] == operation]) for operation in ("steer", "ablate")]
+        n = mine["indicator"].nunique()
+        lines.append(f"| {role} ({n}) | {' | '.join(cells)} |")
+    return lines
+
+
+def _rates(rows: pd.DataFrame) -> str:
+    own, control = rows[rows["control"] == "none"], rows[rows["control"] != "none"]
+    before, after = own["rate_unedited"].mean(), own["rate"].mean()
+    return f"{before:.2f}, {after:.2f}, {control['rate'].mean():.2f}"
+
+
 def turn_table(run: Path) -> list[str]:
     """AUROC of `misaligned` by unit, with the intervals of the turns."""
     detection = pd.read_parquet(run / "detection.parquet")
@@ -99,4 +156,4 @@ def _mean_and_range(values: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*(Path(name) for name in sys.argv[1:]))

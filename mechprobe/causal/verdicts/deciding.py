@@ -246,7 +246,8 @@ def _read_out(evidence: Evidence, rule: VerdictRule, p_zero: float, finding: str
 
 
 def _why_undetermined(evidence: Evidence, rule: VerdictRule) -> str:
-    return "; ".join(_open_questions(evidence, rule)) or _too_few(evidence, rule)
+    found = [*_open_questions(evidence, rule)] or [*_open_sides(evidence, rule)]
+    return "; ".join(found) or _too_few(evidence, rule)
 
 
 def _open_questions(evidence: Evidence, rule: VerdictRule) -> Iterator[str]:
@@ -262,6 +263,15 @@ def _open_questions(evidence: Evidence, rule: VerdictRule) -> Iterator[str]:
             f"{name}: {shortfall(evidence, name, rule)}, yet not equivalent to none (90 % interval "
             f"[{found.zero.low:.2f}, {found.zero.high:.2f}], n {found.n}{needed})"
         )
+
+
+def _open_sides(evidence: Evidence, rule: VerdictRule) -> Iterator[str]:
+    """Natural sides that are not equivalent to none as a whole, where no stratum leaves a question of its own."""
+    for name, zero in evidence.pooled_zero.items():
+        if not zero.p_value <= rule.alpha:
+            yield (
+                f"{name}, all runs: not equivalent to none (90 % interval [{zero.low:.2f}, {zero.high:.2f}])"
+            )
 
 
 def _too_few(evidence: Evidence, rule: VerdictRule) -> str:
