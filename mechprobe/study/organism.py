@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mechprobe.causal.oracle import measure_thoughts
 from mechprobe.errors import ConfigError
+from mechprobe.models.organism.answering import action_accuracy
 from mechprobe.models.organism.continuing import load_weights
 from mechprobe.models.organism.datasets import DatasetConfig, draw_pairs
 from mechprobe.models.organism.roles import (
@@ -15,6 +16,7 @@ from mechprobe.models.organism.roles import (
     read_roles,
     roles_to_json,
 )
+from mechprobe.models.organism.splits import SPLITS, draw_split
 from mechprobe.models.organism.training import (
     OrganismConfig,
     checked_accuracy,
@@ -136,6 +138,14 @@ def measure_truth(folder: Path, roles: RoleTable) -> OrganismTruth:
     pairs: list[MatchedPair] = [p for p in draw_pairs(roles, config) if p.split == "test"]
     measured = measure_thoughts(subject, pairs, seed=ORACLE_SEED)
     return OrganismTruth(roles=roles, measured=tuple(measured))
+
+
+def measure_splits(folder: Path, n: int, *, seed: int = 0) -> dict[str, dict[int, float]]:
+    """Split -> turn -> share of actions that the organism gets right, on `n` transcripts of each split."""
+    subject, roles = Subject.load(folder), read_truth(folder).roles
+    return {
+        name: action_accuracy(subject, list(draw_split(roles, name, n, seed))) for name in SPLITS
+    }
 
 
 def describe_organism(folder: Path) -> list[str]:

@@ -13,9 +13,19 @@ from mechprobe.study.run import Run
 from mechprobe.study.sources import import_stage
 from mechprobe.study.stages import ensure_stage
 from mechprobe.study.steering import steering_stage
+from mechprobe.study.untrained import untrained_stage
 
 StageName = Literal[
-    "import", "capture", "sites", "sae", "probe", "evaluate", "causal", "steer", "report"
+    "import",
+    "capture",
+    "sites",
+    "sae",
+    "probe",
+    "evaluate",
+    "causal",
+    "steer",
+    "untrained",
+    "report",
 ]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -42,7 +52,7 @@ def run_study(
     last = STAGES.index(until)
     digests: dict[StageName, str] = {}
     for name in STAGES[: last + 1]:
-        if name in ("sites", "causal", "steer") and config.kind != "organism":
+        if name in ("sites", "causal", "steer", "untrained") and config.kind != "organism":
             continue
         if name == "report":
             return _write_report(run)
@@ -66,6 +76,8 @@ def _ensure(run: Run, name: StageName, digests: dict[StageName, str]) -> str:
             stage = evaluate_stage(run, digests["probe"])
         case "steer":
             stage = steering_stage(run, digests["sites"])
+        case "untrained":
+            stage = untrained_stage(run, digests["sites"], digests["sae"])
         case _:
             stage = causal_stage(run, digests["sites"], digests["evaluate"])
     return ensure_stage(stage, run.say)
