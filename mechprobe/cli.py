@@ -210,12 +210,34 @@ class Show:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Splits:
+    """Print how many actions an organism gets right on each out-of-distribution split, turn by turn."""
+
+    organism: tyro.conf.Positional[str] = "organism-natural"
+    """A folder, or the name of a shipped one."""
+    n: int = 400
+    """Transcripts a split."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def run(self) -> None:
+        """Print."""
+        from mechprobe.study.organism import measure_splits
+        from mechprobe.study.shipped import find_organism
+
+        found = measure_splits(find_organism(self.organism), self.n, seed=self.seed)
+        for name, turns in found.items():
+            print(f"{name:<24}{'  '.join(f'{right:.3f}' for right in turns.values())}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Organism:
     """A small model whose truth is known: train one, or look at one."""
 
     action: (
         Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[Splits, tyro.conf.subcommand("splits")]
     )
 
     def run(self) -> None:

@@ -1,6 +1,7 @@
-"""Make what is shipped in sae_checkpoints/: an organism (unless it is there), an SAE after each of its blocks, the manifest.
+"""Make what is shipped in sae_checkpoints/: organisms (unless they are there), an SAE after each block of the natural one,
+the manifest.
 
-python tools/ship_checkpoints.py            # about ten minutes on two cores, most of it the organism
+python tools/ship_checkpoints.py            # about twenty minutes on two cores, most of it the organisms
 """
 
 import tempfile
@@ -10,7 +11,7 @@ from mechprobe.activations.capture import capture
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.models.organism.datasets import DatasetConfig, draw_transcripts
 from mechprobe.models.organism.training import OrganismConfig
-from mechprobe.models.organism.truth import read_truth
+from mechprobe.models.organism.truth import Variant, read_truth
 from mechprobe.models.subject import Subject
 from mechprobe.saes.checkpoints import load_sae, save_sae
 from mechprobe.saes.manifest import describe_checkpoint, write_manifest
@@ -19,6 +20,7 @@ from mechprobe.study.organism import make_organism
 
 ROOT = Path(__file__).resolve().parents[1] / "sae_checkpoints"
 ORGANISM = "organism-natural"
+VARIANTS: tuple[Variant, ...] = ("null", "planted", "obfuscated")
 SEED = 0
 SAE = SaeConfig(d_sae=512, k=12, n_steps=600, dtype="float16", seed=SEED)
 N_TRANSCRIPTS = 3000
@@ -31,6 +33,11 @@ def main() -> None:
     if not (folder / "truth.json").is_file():
         make_organism(OrganismConfig(seed=SEED), folder)
     names = [ORGANISM]
+    for variant in VARIANTS:
+        name = f"organism-{variant}"
+        if not (ROOT / name / "truth.json").is_file():
+            make_organism(OrganismConfig(seed=SEED), ROOT / name, variant=variant, base=folder)
+        names.append(name)
     subject = Subject.load(folder)
     hook_names = [f"blocks.{layer}.hook_out" for layer in range(subject.n_layers)]
     roles = read_truth(folder).roles

@@ -1,6 +1,6 @@
 """Train an organism against a probe: its thoughts go on deciding, and a linear probe at one site reads them badly.
 
-The probe is a ridge regression for each thought, refit at every step on the activations of the last steps; the model is
+The probe is a linear discriminant for each thought, refit at every step on the activations of the last steps; the model is
 trained so that the probe scores a thought that is held as one that is quoted or rejected (the obfuscation of arXiv
 2602.15515, on the activations of one site). What other sites still show is measured, not claimed.
 """
@@ -27,13 +27,13 @@ class ObfuscationConfig:
 
     site: ClauseSite = field(default_factory=lambda: ClauseSite(layer=0, position="span_last"))
     training: ContinuedTraining = field(
-        default_factory=lambda: ContinuedTraining(n_steps=600, batch_size=64, lr=2e-3)
+        default_factory=lambda: ContinuedTraining(n_steps=400, batch_size=64, lr=2e-3)
     )
-    evasion: float = 2.0
-    """Weight of the squared gap that the probe finds, beside the loss of the text."""
-    memory: float = 0.9
+    evasion: float = 0.5
+    """Weight of the gap that the probe finds, beside the loss of the text."""
+    memory: float = 0.95
     """Share of the probe's data that each step keeps of what came before."""
-    ridge: float = 0.01
+    ridge: float = 1e-3
     """Penalty of the probe, as a share of the mean variance."""
 
     def __post_init__(self) -> None:
@@ -42,26 +42,40 @@ class ObfuscationConfig:
 
 
 class RefitProbe:
-    """A ridge regression for each thought on running moments: +1 where it is held, -1 where it is only mentioned."""
+    """Linear discriminants on running moments: a thought that is held against one that is only mentioned.
+
+    The covariance within the classes is shared by all thoughts; scores have unit spread within a class, so that a gap
+    cannot be hidden by making it small.
+    """
 
     def __init__(self, d_model: int, *, memory: float, ridge: float) -> None:
         self.memory, self.ridge = memory, ridge
-        self.gram: Float[Tensor, "d d"] = torch.zeros(d_model + 1, d_model + 1)
-        self.cross: Float[Tensor, "d indicator"] = torch.zeros(d_model + 1, len(INDICATORS))
+        self.count: Float[Tensor, "attitude indicator"] = torch.zeros(2, len(INDICATORS))
+        self.total: Float[Tensor, "attitude indicator d"] = torch.zeros(2, len(INDICATORS), d_model)
+        self.gram: Float[Tensor, "d d"] = torch.zeros(d_model, d_model)
 
     def learn(
-        self, acts: Float[Tensor, "clause d"], targets: Float[Tensor, "clause indicator"]
+        self,
+        acts: Float[Tensor, "clause d"],
+        held: Bool[Tensor, "clause indicator"],
+        mentioned: Bool[Tensor, "clause indicator"],
     ) -> None:
         """Take in the activations of a step."""
-        rows = torch.cat([acts.detach(), torch.ones(len(acts), 1)], dim=1)
-        self.gram = self.memory * self.gram + rows.T @ rows
-        self.cross = self.memory * self.cross + rows.T @ targets
+        classes = torch.stack([held, mentioned & ~held]).float()
+        known = acts.detach()[mentioned.any(1)]
+        self.count = self.memory * self.count + classes.sum(1)
+        self.total = self.memory * self.total + torch.einsum("acn,cd->and", classes, acts.detach())
+        self.gram = self.memory * self.gram + known.T @ known
 
     def weights(self) -> Float[Tensor, "d indicator"]:
         """The probes' directions, fit on everything remembered."""
-        size = len(self.gram)
-        penalty = self.ridge * self.gram.diagonal().mean()
-        return torch.linalg.solve(self.gram + penalty * torch.eye(size), self.cross)[:-1]
+        means = self.total / self.count.clamp(min=1)[..., None]
+        between = torch.einsum("an,and,ane->de", self.count, means, means)
+        within = (self.gram - between) / self.count.sum()
+        within += self.ridge * within.diagonal().mean() * torch.eye(len(within))
+        gaps = (means[0] - means[1]).T
+        weights = torch.linalg.solve(within, gaps)
+        return weights / (gaps * weights).sum(0).clamp(min=1e-6).sqrt()
 
 
 def train_obfuscated(model: Any, roles: RoleTable, config: ObfuscationConfig) -> None:
@@ -74,9 +88,9 @@ def train_obfuscated(model: Any, roles: RoleTable, config: ObfuscationConfig) ->
         batch = next(batches)
         out = model(batch.token_ids, output_hidden_states=True)
         acts = out.hidden_states[config.site.layer + 1][batch.at_site]
-        targets = 2 * batch.held - batch.mentioned.float()
-        probe.learn(acts, targets)
-        gap = found_gap(acts @ probe.weights(), batch.held > 0, batch.mentioned)
+        held = batch.held > 0
+        probe.learn(acts, held, batch.mentioned)
+        gap = found_gap(acts @ probe.weights(), held, batch.mentioned)
         return token_loss(out.logits, batch.token_ids, batch.weights) + config.evasion * gap
 
     run_steps(model, next_loss, config.training, "train against a probe")
@@ -87,8 +101,9 @@ def found_gap(
     held: Bool[Tensor, "clause indicator"],
     mentioned: Bool[Tensor, "clause indicator"],
 ) -> Float[Tensor, ""]:
-    """Sum over thoughts of the squared difference of the mean score where held and where only mentioned."""
+    """Mean over thoughts of log(1 + gap^2), the gap being between the mean scores where held and only mentioned."""
     rejected = mentioned & ~held
     both = held.any(0) & rejected.any(0)
     means = [(scores * chosen).sum(0) / chosen.sum(0).clamp(min=1) for chosen in (held, rejected)]
-    return ((means[0] - means[1]).square() * both).sum()
+    gaps = (means[0] - means[1])[both]
+    return torch.log1p(gaps.square()).sum() / both.sum().clamp(min=1)
