@@ -9,6 +9,7 @@ from mechprobe.records import atomic_write_text
 from mechprobe.reports.causes import CEILING, quality_rows, self_test, site_maps
 from mechprobe.reports.facts import read_facts
 from mechprobe.reports.figures import matrix_figure, site_figure
+from mechprobe.reports.further import free_text_rows, untrained_rows
 from mechprobe.reports.html import render_page
 from mechprobe.reports.matrix import effect_matrices
 from mechprobe.reports.names import IndicatorName, indicator_names, run_taxonomy
@@ -56,6 +57,10 @@ def report_context(tables: RunTables) -> dict[str, Any]:
         "used_sites": sites,
         "indicator_words": {name.slug: name.name for name in names.studied},
         "place_maps": _place_plots(causal) if causal else {},
+        "free_text": free_text_rows(causal.rates, causal.verdicts) if causal else [],
+        "untrained": untrained_rows([causal.untrained_models, causal.untrained_saes])
+        if causal
+        else [],
         "ceiling": CEILING,
     }
 

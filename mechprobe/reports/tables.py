@@ -32,6 +32,9 @@ PARTS = "parts.parquet"
 HEADS = "heads.parquet"
 GENERATIONS = "generations.parquet"
 DAMAGE = "damage.parquet"
+RATES = "rates.parquet"
+UNTRAINED_MODELS = "untrained_models.parquet"
+UNTRAINED_SAES = "untrained_saes.parquet"
 
 STAGE_OF: Mapping[str, str] = {
     DETECTION: "evaluate",
@@ -105,6 +108,9 @@ class CausalTables:
     heads: pd.DataFrame | None
     generations: pd.DataFrame | None
     damage: pd.DataFrame | None
+    rates: pd.DataFrame | None
+    untrained_models: pd.DataFrame | None
+    untrained_saes: pd.DataFrame | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -240,6 +246,9 @@ def _read_causal(folder: Path) -> CausalTables:
         heads=read_if_there(folder, HEADS),
         generations=read_if_there(folder, GENERATIONS),
         damage=read_if_there(folder, DAMAGE),
+        rates=read_if_there(folder, RATES),
+        untrained_models=read_if_there(folder, UNTRAINED_MODELS),
+        untrained_saes=read_if_there(folder, UNTRAINED_SAES),
     )
 
 
