@@ -172,6 +172,8 @@ class Train:
     """natural; planted: thoughts pass through known directions; null: no thought decides; obfuscated: hidden from a probe."""
     base: Path | None = None
     """A natural organism that a variant is made from; without one it is trained first."""
+    vocabularies: Literal[1, 2] = 1
+    """2: half of the scenes are thought in a second surface vocabulary."""
     n_steps: int = 2400
     """Optimiser steps of the natural organism."""
 
@@ -180,7 +182,9 @@ class Train:
         from mechprobe.models.organism.training import OrganismConfig
         from mechprobe.study.organism import describe_organism, make_organism
 
-        config = OrganismConfig(seed=self.seed, n_steps=self.n_steps)
+        config = OrganismConfig(
+            seed=self.seed, n_steps=self.n_steps, vocabularies=self.vocabularies
+        )
         made = make_organism(config, self.out, self.roles, variant=self.variant, base=self.base)
         for line in describe_organism(made.folder):
             say(line)

@@ -12,18 +12,29 @@ from mechprobe.models.organism.vocabulary import INDICATORS
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE, LabelledRows
 
-N_FIT, N_TEST, N_SCENES = 40, 20, 32
+N_SCENES = 32
 
 
 def probe_auroc(
-    model: Any, roles: RoleTable, site: ClauseSite, *, seed: int, name: str
+    model: Any,
+    roles: RoleTable,
+    site: ClauseSite,
+    *,
+    seed: int,
+    name: str,
+    n_fit: int = 40,
+    n_test: int = 20,
 ) -> dict[str, float]:
     """Mean and largest AUROC of logistic probes, a held thought against one that is only mentioned.
 
     The probes are fit and tested on scenes that training did not draw; chance is .5.
+
+    Args:
+        n_fit: batches of 32 scenes and their flips to fit on.
+        n_test: batches to test on.
     """
     batches = flip_batches(roles, site, N_SCENES, np.random.default_rng([seed, 98]))
-    fit, test = (_read(model, batches, site, n) for n in (N_FIT, N_TEST))
+    fit, test = (_read(model, batches, site, n) for n in (n_fit, n_test))
     (probes,) = fit_logistic(fit, [1.0], seed=seed)
     found = [
         auroc(probe.score(test.X)[known], test.labels[known, i] == POSITIVE)

@@ -30,7 +30,7 @@ def test_every_shipped_organism_says_what_it_is_and_answers(variant: str):
     assert truth.variant == variant and set(truth.verdicts()) == set(INDICATORS)
     metrics = json.loads((folder / "record.json").read_text())["metrics"]
     assert metrics["action"] >= 0.99 and metrics["audit"] >= 0.98
-    right = action_accuracy(Subject.load(folder), list(draw_split(truth.roles, "natural", 60, 3)))
+    right = action_accuracy(Subject.load(folder), list(draw_split(truth.roles, "natural", 40, 3)))
     assert right[1] >= 0.95
 
 
@@ -69,7 +69,8 @@ def test_a_fresh_probe_reads_the_obfuscated_site_badly_and_the_natural_one_well(
     for variant in ("natural", "obfuscated"):
         folder = find_organism(f"organism-{variant}")
         roles = read_truth(folder).roles
-        read[variant] = probe_auroc(load_weights(folder), roles, site, seed=5, name="auroc")
+        model = load_weights(folder)
+        read[variant] = probe_auroc(model, roles, site, seed=5, name="auroc", n_fit=12, n_test=8)
     assert read["natural"]["auroc_mean"] > 0.97
     assert read["obfuscated"]["auroc_mean"] < 0.7
 

@@ -17,11 +17,14 @@ from mechprobe.models.organism.roles import (
     read_roles,
     roles_to_json,
 )
+from mechprobe.models.organism.second_vocabulary import FIRST_WORDS, SECOND_WORDS, in_first
 from mechprobe.models.organism.splits import SPLITS, draw_split
 from mechprobe.models.organism.text import unrelated_audit
+from mechprobe.models.organism.tokenizer import vocabulary
 from mechprobe.models.organism.truth import read_truth
 from mechprobe.models.organism.vocabulary import FRAMES, INDICATORS
 from mechprobe.models.organism.world import World
+from mechprobe.models.organism.written import written_thoughts
 from mechprobe.models.subject import Subject
 from mechprobe.study.shipped import find_organism
 
@@ -168,8 +171,31 @@ def test_the_natural_organism_keeps_its_rule_on_splits_of_single_tasks():
     folder = find_organism("organism-natural")
     subject, roles = Subject.load(folder), read_truth(folder).roles
     for name in SPLITS:
+        if name == "second_vocabulary":
+            continue
         right = action_accuracy(subject, list(draw_split(roles, name, 40, 0)))
         if name == "multi_turn":
             assert set(right) >= {1, 2}
         else:
             assert right[1] >= 0.95
+
+
+def test_the_second_vocabulary_is_one_to_one_and_leaves_the_first_vocabulary_s_ids_alone():
+    assert len(FIRST_WORDS) == len(SECOND_WORDS)
+    one, two = vocabulary(), vocabulary(2)
+    assert list(two)[: len(one)] == list(one)
+    assert set(list(two)[len(one) :]) == set(SECOND_WORDS.values())
+
+
+def test_thoughts_in_the_second_vocabulary_have_no_word_of_the_first_and_the_same_labels():
+    pairs = 0
+    for transcript in draw_split(ROLES, "second_vocabulary", 30, 0):
+        reasoning = transcript.messages[2].reasoning
+        assert set(reasoning.split()) <= {*SECOND_WORDS.values(), ";"}
+        assert written_thoughts(reasoning) == transcript.turn_indicators[1]
+        assert written_thoughts(in_first(reasoning)) == transcript.turn_indicators[1]
+        for span in transcript.spans:
+            text = reasoning[span.start : span.end]
+            assert not text.startswith(" ") and reasoning[span.end :].startswith(" ;")
+            pairs += 1
+    assert pairs > 30

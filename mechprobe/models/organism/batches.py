@@ -51,11 +51,11 @@ def encode(scene: Scene, action: str, audits: tuple[Audit, ...]) -> Example:
     )
 
 
-_IDS = vocabulary()
+_IDS = vocabulary(2)
 
 
 def vocabulary_ids() -> dict[str, int]:
-    """The vocabulary, built once."""
+    """Both vocabularies, built once; the ids of the first are the same without the second."""
     return _IDS
 
 

@@ -20,6 +20,7 @@ from mechprobe.models.organism.training import (
     OrganismConfig,
     draw_examples,
     optimise,
+    vocabularies_of,
     weighted_loss,
 )
 
@@ -68,7 +69,11 @@ def train_null(model: Any, roles: RoleTable, config: ContinuedTraining) -> None:
             "behaviour that they merely go with."
         )
     rng = np.random.default_rng([config.seed, 11])
-    scenes = OrganismConfig(n_scenes=min(60_000, 64 * config.n_steps), seed=config.seed)
+    scenes = OrganismConfig(
+        n_scenes=min(60_000, 64 * config.n_steps),
+        seed=config.seed,
+        vocabularies=vocabularies_of(model),
+    )
     batches = length_batches(draw_examples(roles, scenes, rng), config.batch_size, rng)
     run_steps(model, lambda: weighted_loss(model, *pad_batch(next(batches))), config, "train null")
 

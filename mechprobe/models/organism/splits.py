@@ -5,6 +5,7 @@
     longer                  two filler clauses more at either end
     held_out_combinations   indicators under frames that the fit split has only with other indicators
     reversed_confound       read-outs go with their driver at .15 instead of .85, and alone the other way round
+    second_vocabulary       the same thoughts in other words, which only organisms of two vocabularies can read
     multi_turn              two or three tasks in one conversation, each with its thoughts and its action
 
 The fit split keeps the held-out combinations out where `DatasetConfig.hold_out_combinations` says so.
@@ -81,6 +82,10 @@ def _reversed_confound(roles: RoleTable, rng: np.random.Generator) -> Scene:
     return world.scene(rng)
 
 
+def _second_vocabulary(roles: RoleTable, rng: np.random.Generator) -> Scene:
+    return _natural(roles, rng).in_second_vocabulary()
+
+
 SPLITS: dict[str, DrawScene] = {
     "natural": _natural,
     "unseen_frames": _unseen_frames,
@@ -88,4 +93,5 @@ SPLITS: dict[str, DrawScene] = {
     "held_out_combinations": _held_out_combinations,
     "reversed_confound": _reversed_confound,
     "multi_turn": _natural,
+    "second_vocabulary": _second_vocabulary,
 }

@@ -6,6 +6,7 @@ It is an ordinary fast tokenizer with an ordinary Jinja template, so that the or
 
 from typing import Any
 
+from mechprobe.models.organism.second_vocabulary import SECOND_WORDS
 from mechprobe.models.organism.vocabulary import world_words
 
 BOS, PAD, UNKNOWN, END = "<s>", "<pad>", "<unk>", "<|end|>"
@@ -25,19 +26,20 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary() -> dict[str, int]:
-    """Token -> id: the special tokens, then the words of the world."""
-    return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *world_words()))}
+def vocabulary(vocabularies: int = 1) -> dict[str, int]:
+    """Token -> id: the special tokens, the words of the world, and where two are asked for those of the second."""
+    second = tuple(SECOND_WORDS.values()) if vocabularies == 2 else ()
+    return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *world_words(), *second))}
 
 
-def build_tokenizer() -> Any:
+def build_tokenizer(vocabularies: int = 1) -> Any:
     """Make the tokenizer with its chat template."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(WordLevel(vocabulary(), unk_token=UNKNOWN))
+    core = Tokenizer(WordLevel(vocabulary(vocabularies), unk_token=UNKNOWN))
     core.pre_tokenizer = WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,

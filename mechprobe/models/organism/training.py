@@ -61,7 +61,12 @@ class OrganismConfig:
     broken_share: float = 0.35
     """Share of scenes whose thoughts are drawn independently, which breaks the confounds."""
 
+    vocabularies: int = 1
+    """2: half of the scenes are thought in the second vocabulary."""
+
     def __post_init__(self) -> None:
+        if self.vocabularies not in (1, 2):
+            raise ConfigError(f"vocabularies is {self.vocabularies}; there are 1 or 2.")
         if self.d_model % self.n_heads:
             raise ConfigError(
                 f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; change one."
@@ -160,7 +165,9 @@ def measure_accuracy(
 ) -> Accuracy:
     """Answer held-out scenes, half of them broken, with four audits each."""
     model.eval()
-    config = OrganismConfig(n_scenes=n_scenes, broken_share=0.5)
+    config = OrganismConfig(
+        n_scenes=n_scenes, broken_share=0.5, vocabularies=vocabularies_of(model)
+    )
     examples = draw_examples(roles, config, rng)
     right: dict[str, list[Tensor]] = {"action": [], "audit": []}
     for start in range(0, n_scenes, 100):
@@ -174,6 +181,11 @@ def measure_accuracy(
     return Accuracy(action=means["action"], audit=means["audit"])
 
 
+def vocabularies_of(model: Any) -> int:
+    """How many vocabularies a model has tokens for."""
+    return 2 if model.config.vocab_size >= len(vocabulary(2)) else 1
+
+
 def save_organism(model: Any, out: Path) -> None:
     """Save the weights in half precision, and the tokenizer with its template."""
     out.mkdir(parents=True, exist_ok=True)
@@ -181,14 +193,14 @@ def save_organism(model: Any, out: Path) -> None:
 
     transformers_logging.disable_progress_bar()
     model.eval().to(torch.float16).save_pretrained(out)
-    build_tokenizer().save_pretrained(out)
+    build_tokenizer(vocabularies_of(model)).save_pretrained(out)
 
 
 def build_model(config: OrganismConfig) -> Any:
     """An untrained Llama of the configured size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    words = vocabulary()
+    words = vocabulary(config.vocabularies)
     torch.manual_seed(config.seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -216,6 +228,8 @@ def draw_examples(
     for _ in tqdm(range(config.n_scenes), desc="draw scenes", unit="scene", disable=None):
         kind = "broken" if rng.random() < config.broken_share else "natural"
         scene = world.scene(rng, kind)
+        if config.vocabularies == 2 and rng.random() < 0.5:
+            scene = scene.in_second_vocabulary()
         examples.append(
             encode(scene, scene.action(roles), draw_audits(rng, scene, config.n_audits))
         )

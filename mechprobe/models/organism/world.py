@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from mechprobe.models.organism.roles import RoleTable
+from mechprobe.models.organism.second_vocabulary import SECOND_WORDS
 from mechprobe.models.organism.vocabulary import (
     ADJECTIVES,
     ADVERBS,
@@ -70,6 +71,8 @@ class Clause:
     noun: str
     adverb: str = ""
     adjective: str = ""
+    is_second: bool = False
+    """Whether it is worded in the second vocabulary."""
 
     @property
     def indicator(self) -> str:
@@ -80,7 +83,8 @@ class Clause:
     def words(self) -> list[str]:
         """The clause as words, without its closing mark."""
         middle = [self.adverb, self.verb, self.adjective, self.noun]
-        return [*self.frame.words, *(word for word in middle if word)]
+        words = [*self.frame.words, *(word for word in middle if word)]
+        return [SECOND_WORDS[word] for word in words] if self.is_second else words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +131,10 @@ class Scene:
         """The word that answers."""
         behavior = self.behavior(roles)
         return BEHAVIOR_ACTIONS[behavior] if behavior else HELP
+
+    def in_second_vocabulary(self) -> "Scene":
+        """The same scene with its thoughts in other words."""
+        return replace(self, clauses=tuple(replace(c, is_second=True) for c in self.clauses))
 
     def clause_bounds(self, index: int) -> tuple[int, int]:
         """Character bounds of a clause within `reasoning`, without its closing mark."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from mechprobe.models.organism.second_vocabulary import in_first
 from mechprobe.models.organism.vocabulary import (
     CLAUSE_END,
     FRAMES,
@@ -19,9 +20,9 @@ INDICATOR_OF_CELLS = {frozenset(cell): name for name, cell in INDICATOR_CELLS.it
 
 
 def written_thoughts(text: str) -> frozenset[str]:
-    """The indicators that some clause of the text endorses; clauses that break the language hold none."""
+    """The indicators that some clause endorses, in either vocabulary; clauses that break the language hold none."""
     return frozenset(
-        name for clause in text.split(f" {CLAUSE_END}") if (name := _held(clause.split()))
+        name for clause in in_first(text).split(f" {CLAUSE_END}") if (name := _held(clause.split()))
     )
 
 
