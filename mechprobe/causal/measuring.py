@@ -57,7 +57,7 @@ def measure_indicator(
     parts = parts_of(acts, directions)
     nulls = torch.cat([control.vectors for control in controls])
     shadows = [control for control in controls if control.name in SHADOWS]
-    overlapping = torch.cat([control.vectors for control in shadows])
+    overlapping = torch.cat([vectors[:0], *(control.vectors for control in shadows)])
     read = coordinates_of(acts, cases, directions)
     names = [direction.name for direction in directions]
     return IndicatorReadings(

@@ -117,6 +117,20 @@ def test_what_is_kept_is_not_made_again(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["piece.pt"]
 
 
+def test_a_run_without_shadow_controls_has_no_complements_of_any(planted):
+    config = replace(CONFIG, n_shuffled=0, n_covariance_matched=0, with_other_indicators=False)
+    found = run_causal(
+        planted.subject,
+        [pair for pair in planted.pairs if pair.indicator == "lie"],
+        planted.transcripts,
+        config,
+        sites=SITE,
+    )
+    assert found.verdicts["verdict"].tolist() == ["driver"]
+    assert found.selftest["false_driver_shuffled"] == "0/0"
+    assert set(found.readings[0].controls) == {"random"}
+
+
 def test_a_site_is_wanted_for_every_indicator(planted):
     with pytest.raises(DataError, match="no site is given for boast"):
         run_causal(
