@@ -83,7 +83,12 @@ class Case:
     @property
     def partner(self) -> RenderedSide:
         """The side that it is moved towards."""
-        return self.pair.sides["negative" if self.side == "positive" else "positive"]
+        return self.flipped.own
+
+    @property
+    def flipped(self) -> "Case":
+        """The run of the other side: the same text with the thought flipped."""
+        return Case(pair=self.pair, side="negative" if self.side == "positive" else "positive")
 
 
 def natural_cases(pairs: Sequence[RenderedPair]) -> list[Case]:

@@ -144,10 +144,7 @@ def _made_sides(
     unedited: Baseline,
     outcome: str,
 ) -> MadeSides:
-    made = [
-        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
-        for case in cases
-    ]
+    made = [case.flipped for case in cases]
     acts = site_acts(runner.subject, made, site, outcome)
     return MadeSides(
         unedited=baseline(made, unedited.other, unedited.base, unedited.scale),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from mechprobe.causal.cases import Case, RenderedPair, natural_cases, render_pairs
+from mechprobe.causal.cases import RenderedPair, natural_cases, render_pairs
 from mechprobe.causal.effects import BATCH_TOKENS
 from mechprobe.causal.runner import Runner
 from mechprobe.causal.verdicts.strata import baseline, natural_gap, text_flip_effects
@@ -44,7 +44,7 @@ def measure_thoughts(
         runner = Runner(subject=subject, batch_tokens=BATCH_TOKENS, progress=bar.update)
         cases = natural_cases(rendered)
         base = runner.read(cases, outcome).logit_diff[0]
-        other = runner.read([_flip(case) for case in cases], outcome).logit_diff[0]
+        other = runner.read([case.flipped for case in cases], outcome).logit_diff[0]
     whole = baseline(cases, base, other, natural_gap(base))
     names = np.array([pair.indicator for pair in rendered])
     found: list[MeasuredThought] = []
@@ -80,10 +80,6 @@ def oracle_verdict(
     if resampled is not None and abs(resampled) >= rule.min_resampled:
         return "text_mediated"
     return "readout_only"
-
-
-def _flip(case: Case) -> Case:
-    return Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
 
 
 def _has_effect(effects: Mapping[Stratum, float], rule: VerdictRule) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mechprobe.causal.cases import Case, RenderedPair, natural_cases
+from mechprobe.causal.cases import RenderedPair, natural_cases
 from mechprobe.causal.checks.activation_checks import SiteChecks, site_checks
 from mechprobe.causal.checks.conditions import control_directions
 from mechprobe.causal.checks.remains import Remains, readable_after_removal
@@ -242,10 +242,7 @@ def _unedited(runner: Runner, chosen: ChosenPairs, outcome: str) -> dict[str, Ba
     if not pairs:
         return {}
     own = natural_cases(pairs)
-    flipped = [
-        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
-        for case in own
-    ]
+    flipped = [case.flipped for case in own]
     base = runner.read(own, outcome).logit_diff[0]
     other = runner.read(flipped, outcome).logit_diff[0]
     whole = baseline(own, base, other, natural_gap(base))

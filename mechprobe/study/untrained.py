@@ -101,9 +101,6 @@ def _saes(run: Run, cases: Sequence[Case], whole: Baseline) -> pd.DataFrame:
 
 
 def _unedited(subject: Subject, cases: Sequence[Case], outcome: str) -> Baseline:
-    flipped = [
-        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
-        for case in cases
-    ]
+    flipped = [case.flipped for case in cases]
     base, other = (measure(subject, some, outcome).logit_diff[0] for some in (cases, flipped))
     return baseline(cases, base, other, natural_gap(base))

@@ -113,10 +113,7 @@ def test_decoder_rows_are_judged_side_by_side(
     subject, cases = planted.subject, cases_of(planted, "lie")
     acts = site_acts(subject, cases, SITE, "behavior")
     base = measure(subject, cases, "behavior").logit_diff[0]
-    flipped = [
-        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
-        for case in cases
-    ]
+    flipped = [case.flipped for case in cases]
     other = measure(subject, flipped, "behavior").logit_diff[0]
     change = acts.partner[0, 0] - acts.own[0, 0]
     change = -change if cases[0].side == "positive" else change

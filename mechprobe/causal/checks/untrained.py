@@ -87,10 +87,7 @@ def model_figures(
     difference = halves.difference_of_means()
     scores = einsum(halves.held_acts, difference, "held d, d -> held").numpy()
     acts = site_acts(subject, cases, spans.site, outcome)
-    flipped = [
-        Case(pair=case.pair, side="negative" if case.side == "positive" else "positive")
-        for case in cases
-    ]
+    flipped = [case.flipped for case in cases]
     base, other = (
         measure(subject, some, outcome, batch_tokens=batch_tokens).logit_diff[0]
         for some in (cases, flipped)
