@@ -22,6 +22,11 @@ class LinearProbe:
     settings: Mapping[str, float] = field(default_factory=dict[str, float])
     """What was chosen in fitting, for instance {"l2_strength": 100.0} or {"k": 8.0}."""
 
+    @property
+    def width(self) -> int:
+        """Columns of the rows that it reads."""
+        return len(self.weight)
+
     def score(self, X: Matrix) -> Float32[np.ndarray, "tok"]:
         """One number for each row; log-odds for the logistic kinds.
 
