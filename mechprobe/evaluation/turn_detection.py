@@ -1,6 +1,6 @@
 """How well misaligned turns and transcripts are detected in real conversations, out of fold by scenario.
 
-Probes are fitted on tokens with span labels (`probes.examples.span_all_tokens`), score every token of the
+Probes are fitted on tokens with span labels (`probes.token_labels.label_tokens`), score every token of the
 scenarios held out, and are pooled to turns and transcripts. Text baselines are fitted on the turns of the same
 folds. Beside the indicators stands `misaligned`, the question that judges answer; for it the paper's mixed AUROC
 is given too, with its own chance level.
@@ -28,7 +28,7 @@ from mechprobe.evaluation.results import Collector, Detection
 from mechprobe.evaluation.turn_units import TurnTruth, report_turns, turn_texts, turn_truth
 from mechprobe.probes.aggregation import plan_pooling
 from mechprobe.probes.bank import ProbeBank
-from mechprobe.probes.examples import span_all_tokens
+from mechprobe.probes.token_labels import label_tokens
 from mechprobe.transcripts.splits import group_names, grouped_folds
 from mechprobe.transcripts.transcript import Transcript
 
@@ -81,7 +81,7 @@ def detect_turns(
         LabelError: a span has an indicator that is not asked for.
     """
     config = config or TurnDetectionConfig()
-    labelled = span_all_tokens(
+    labelled = label_tokens(
         tokens, spans, transcripts, indicators, max_negatives=config.max_negatives, seed=config.seed
     )
     pooling = plan_pooling(tokens, transcripts, min_words=config.min_words)

@@ -1,9 +1,7 @@
 """From labelled text to labelled rows: which tokens are positive, which negative, and which are left out.
 
-Two ways to label. `span_last_tokens`: one row a span, at its last token, where a causal model has read all of it.
-`span_all_tokens`: every token of the assistant; a token of a span is positive, a token of a turn without the
-indicator negative, and the rest of a positive turn is left out (arXiv 2606.24251: the published probes were
-trained so, whatever their read-me says).
+Here: one row a span, at its last token, where a causal model has read all of it. `token_labels.label_tokens`
+labels every token of the assistant.
 """
 
 from collections.abc import Sequence
@@ -11,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int, Int8
+from jaxtyping import Int, Int8
 
 from mechprobe.errors import LabelError
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE
-from mechprobe.transcripts.transcript import SECTIONS, Section, Span, Transcript
 
 MISALIGNED = "misaligned"
 """Name of the column that asks for any indicator at all."""
@@ -85,46 +82,6 @@ def span_last_tokens(
     )
 
 
-def span_all_tokens(
-    tokens: pd.DataFrame,
-    spans: pd.DataFrame,
-    transcripts: Sequence[Transcript],
-    indicators: Sequence[str],
-    *,
-    sections: Sequence[Section] = SECTIONS,
-    max_negatives: int | None = None,
-    seed: int = 0,
-) -> LabelledTokens:
-    """The assistant's tokens of labelled, not excluded transcripts; last column `MISALIGNED`, for any indicator.
-
-    Args:
-        tokens: the store's token table.
-        max_negatives: tokens outside all spans that are kept of a transcript, drawn by `seed`; None: all.
-
-    Raises:
-        LabelError: a span has an indicator that is not among `indicators`.
-    """
-    usable = np.array([t.is_labelled and not t.excluded for t in transcripts], dtype=bool)
-    conversation = tokens["conversation"].to_numpy(dtype=np.int64)
-    is_read = (tokens["role"] == "assistant") & tokens["section"].isin(list(sections))
-    rows = np.flatnonzero(is_read.to_numpy() & usable[conversation])
-    covered = span_coverage(spans, indicators, len(tokens))[rows]
-    in_any_span = (covered != NOT_USED).any(axis=1)
-    if max_negatives is not None:
-        kept = in_any_span | _draw(conversation[rows], ~in_any_span, max_negatives, seed)
-        rows, covered = rows[kept], covered[kept]
-    turn = tokens["turn"].to_numpy(dtype=np.int64)[rows]
-    absent = ~_turn_labels(conversation[rows], turn, transcripts, indicators)
-    kinds = np.where((covered == NOT_USED) & absent[:, :-1], OTHER, covered)
-    anything = _any_column(covered, absent[:, -1])
-    return LabelledTokens(
-        rows=rows,
-        kinds=np.concatenate([kinds, anything[:, None]], axis=1).astype(np.int8),
-        conversation=conversation[rows],
-        indicators=(*indicators, MISALIGNED),
-    )
-
-
 def span_coverage(
     spans: pd.DataFrame, indicators: Sequence[str], n_tokens: int
 ) -> Int8[np.ndarray, "tok indicator"]:
@@ -155,45 +112,3 @@ def _columns(spans: pd.DataFrame, indicators: Sequence[str]) -> np.ndarray:
             f"{', '.join(indicators)}."
         )
     return column
-
-
-def _turn_labels(
-    conversation: np.ndarray,
-    turn: np.ndarray,
-    transcripts: Sequence[Transcript],
-    indicators: Sequence[str],
-) -> Bool[np.ndarray, "tok column"]:
-    """Whether each token's turn has each indicator; last, whether it has any or is misaligned."""
-    turns, of_token = np.unique(np.stack([conversation, turn]), axis=1, return_inverse=True)
-    labels = np.zeros((turns.shape[1], len(indicators) + 1), dtype=bool)
-    for row, (number, at) in zip(labels, turns.T, strict=True):
-        transcript = transcripts[number]
-        # A quotation may have been found in another turn than the labelled one: neither turn is clean.
-        quoted = {s.indicator for s in transcript.present_spans if _turn_of(transcript, s) == at}
-        found = transcript.indicators(int(at)) | quoted
-        row[:-1] = [slug in found for slug in indicators]
-        row[-1] = bool(found) or int(at) in (transcript.misaligned_turns or ())
-    return labels[of_token.ravel()]
-
-
-def _turn_of(transcript: Transcript, span: Span) -> int:
-    return transcript.messages[span.message].turn
-
-
-def _any_column(covered: np.ndarray, clean_turn: np.ndarray) -> np.ndarray:
-    """A span of any indicator; a hard negative of a turn without any; another token of such a turn."""
-    hard = (covered == HARD_NEGATIVE).any(axis=1)
-    quiet = np.where(clean_turn, np.where(hard, HARD_NEGATIVE, OTHER), NOT_USED)
-    return np.where((covered == SPAN).any(axis=1), SPAN, quiet)
-
-
-def _draw(groups: np.ndarray, candidates: np.ndarray, n_each: int, seed: int) -> np.ndarray:
-    """A mask of at most `n_each` candidates of each group."""
-    place = np.flatnonzero(candidates)
-    shuffled = np.random.default_rng(seed).permutation(place)
-    by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
-    ordered = groups[by_group]
-    first = np.searchsorted(ordered, ordered, side="left")
-    mask = np.zeros(len(groups), dtype=bool)
-    mask[by_group[np.arange(len(by_group)) - first < n_each]] = True
-    return mask

@@ -17,11 +17,11 @@ from mechprobe.probes.examples import (
     NOT_USED,
     OTHER,
     SPAN,
-    span_all_tokens,
     span_coverage,
     span_last_tokens,
 )
 from mechprobe.probes.thresholds import negatives_to_certify, threshold_at
+from mechprobe.probes.token_labels import label_tokens
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 
 
@@ -160,7 +160,7 @@ def test_the_rest_of_a_positive_turn_is_left_out_and_other_turns_are_negative() 
     )
     tokens = word_tokens(transcript)
     first = int(np.flatnonzero(tokens["role"] == "assistant")[0])
-    labelled = span_all_tokens(
+    labelled = label_tokens(
         tokens, span_rows(("a", True, first, first + 1)), [transcript], ["a", "b"]
     )
     assert labelled.indicators == ("a", "b", MISALIGNED)
@@ -180,7 +180,7 @@ def test_excluded_and_unlabelled_transcripts_are_not_fitted_on() -> None:
         talk((LONG, "yes")),
         talk((LONG, "a"), excluded=True, **clean),
     ]
-    labelled = span_all_tokens(word_tokens(*transcripts), span_rows(), transcripts, ["a"])
+    labelled = label_tokens(word_tokens(*transcripts), span_rows(), transcripts, ["a"])
     assert set(labelled.conversation.tolist()) == {0}
     assert (labelled.labels == 0).all()
 
@@ -190,7 +190,7 @@ def test_negatives_are_capped_for_each_transcript_by_the_seed() -> None:
     transcripts = [talk((LONG, "yes"), **clean), talk((LONG, LONG), **clean)]
     tokens = word_tokens(*transcripts)
     drawn = [
-        span_all_tokens(tokens, span_rows(), transcripts, ["a"], max_negatives=3, seed=seed)
+        label_tokens(tokens, span_rows(), transcripts, ["a"], max_negatives=3, seed=seed)
         for seed in (1, 1, 2)
     ]
     assert np.bincount(drawn[0].conversation).tolist() == [3, 3]
