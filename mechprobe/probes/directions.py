@@ -11,6 +11,7 @@ from mechprobe.probes.matrix import size_of
 from mechprobe.probes.moments import class_means
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
 from mechprobe.probes.standardise import Scaling, scaling_of
+from mechprobe.probes.weights import ClassWeight, row_weights
 
 SHRINKAGES = (0.5, 0.1, 0.01, 0.001)
 """Candidates for `fit_lda`, strongest first."""
@@ -51,29 +52,36 @@ def fit_lda(
     del seed
     check_positive(strengths, "shrinkage")
 
-    def discriminant(
-        Z: Float[np.ndarray, "tok d"], y: Bool[np.ndarray, "tok"], shrinkage: float
-    ) -> tuple[np.ndarray, float]:
+    def discriminant(Z: np.ndarray, y: np.ndarray, _weights: np.ndarray) -> Solve:
         mean_pos, mean_neg = Z[y].mean(axis=0), Z[~y].mean(axis=0)
         within = Z - np.where(y[:, None], mean_pos, mean_neg)
         covariance = within.T @ within / len(Z)
         size = float(np.trace(covariance)) / len(covariance) or 1.0
-        shrunk = (1 - shrinkage) * covariance + shrinkage * size * np.eye(len(covariance))
-        weight = np.linalg.solve(shrunk, mean_pos - mean_neg)
         prior = np.log(y.sum() / (~y).sum())
-        return weight, float(prior - weight @ (mean_pos + mean_neg) / 2)
 
-    return _one_by_one("lda", "shrinkage", rows, strengths, discriminant)
+        def at(shrinkage: float) -> tuple[np.ndarray, float]:
+            shrunk = (1 - shrinkage) * covariance + shrinkage * size * np.eye(len(covariance))
+            weight = np.linalg.solve(shrunk, mean_pos - mean_neg)
+            return weight, float(prior - weight @ (mean_pos + mean_neg) / 2)
+
+        return at
+
+    return _one_by_one("lda", "shrinkage", rows, strengths, discriminant, None)
 
 
 def fit_ridge(
-    rows: LabelledRows, strengths: Sequence[float] = (1.0,), *, seed: int = 0
+    rows: LabelledRows,
+    strengths: Sequence[float] = (1.0,),
+    *,
+    seed: int = 0,
+    class_weight: ClassWeight = None,
 ) -> list[tuple[LinearProbe, ...]]:
     """Least squares on labels +1 and -1 with an L2 penalty, on standardised columns, offset unpenalised.
 
     Args:
         strengths: weights of the penalty relative to the summed squared error (alpha in scikit-learn).
         seed: unused.
+        class_weight: "balanced" lets both classes count the same in sum.
 
     Raises:
         ConfigError: a strength is not positive.
@@ -82,17 +90,20 @@ def fit_ridge(
     del seed
     check_positive(strengths, "l2_strength")
 
-    def least_squares(
-        Z: Float[np.ndarray, "tok d"], y: Bool[np.ndarray, "tok"], l2_strength: float
-    ) -> tuple[np.ndarray, float]:
+    def least_squares(Z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Solve:
         target = np.where(y, 1.0, -1.0)
-        mean, mean_target = Z.mean(axis=0), target.mean()
-        centred = Z - mean
-        gram = centred.T @ centred + l2_strength * np.eye(Z.shape[1])
-        weight = np.linalg.solve(gram, centred.T @ (target - mean_target))
-        return weight, float(mean_target - mean @ weight)
+        mean, mean_target = weights @ Z / weights.sum(), weights @ target / weights.sum()
+        centred = (Z - mean) * np.sqrt(weights)[:, None]
+        gram = centred.T @ centred
+        towards = centred.T @ (np.sqrt(weights) * (target - mean_target))
 
-    return _one_by_one("ridge", "l2_strength", rows, strengths, least_squares)
+        def at(l2_strength: float) -> tuple[np.ndarray, float]:
+            weight = np.linalg.solve(gram + l2_strength * np.eye(len(gram)), towards)
+            return weight, float(mean_target - mean @ weight)
+
+        return at
+
+    return _one_by_one("ridge", "l2_strength", rows, strengths, least_squares, class_weight)
 
 
 def fit_random_direction(
@@ -114,23 +125,33 @@ def fit_random_direction(
     return [_probes("random_direction", weight * side, bias * side)]
 
 
+Solve = Callable[[float], tuple[Float[np.ndarray, "d"], float]]
+"""Weight and offset at one strength."""
+
+Prepare = Callable[
+    [Float[np.ndarray, "tok d"], Bool[np.ndarray, "tok"], Float[np.ndarray, "tok"]], Solve
+]
+"""From standardised rows, labels and weights of the rows to what one strength costs: a solve, not a pass."""
+
+
 def _one_by_one(
     kind: str,
     setting: str,
     rows: LabelledRows,
     strengths: Sequence[float],
-    solve: Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, float]],
+    prepare: Prepare,
+    class_weight: ClassWeight,
 ) -> list[tuple[LinearProbe, ...]]:
     """Solve for each indicator and strength on the standardised rows that the indicator uses."""
     scaling = scaling_of(rows.dense())
     Z = np.asarray(scaling.apply(rows.dense()))
     found: list[list[LinearProbe]] = [[] for _ in strengths]
-    for labels in rows.labels.T:
+    weights = row_weights(rows.labels, class_weight)
+    for labels, counts in zip(rows.labels.T, weights.T, strict=True):
         used = labels != LEFT_OUT
-        part = Z[used].astype(np.float64)
+        solve = prepare(Z[used].astype(np.float64), labels[used] == POSITIVE, counts[used])
         for at, strength in enumerate(strengths):
-            weight, bias = solve(part, labels[used] == POSITIVE, strength)
-            found[at].append(_folded(kind, scaling, weight, bias, {setting: float(strength)}))
+            found[at].append(_folded(kind, scaling, *solve(strength), {setting: float(strength)}))
     return [tuple(probes) for probes in found]
 
 

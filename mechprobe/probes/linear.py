@@ -1,4 +1,4 @@
-"""The one shape of a fitted probe: a direction and an offset in the space that it reads."""
+"""The shape of most fitted probes: a direction and an offset in the space that they read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +8,13 @@ from jaxtyping import Float32, Integer
 
 from mechprobe.errors import ShapeError
 from mechprobe.probes.matrix import Matrix, size_of
+from mechprobe.probes.probe import strength_of
+from mechprobe.probes.stored import Stored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LinearProbe:
-    """A fitted probe. There is no unfitted state: the `fit_*` functions make it."""
+    """A fitted linear probe. There is no unfitted state: the `fit_*` functions make it."""
 
     kind: str
     """How it was fitted: "logistic", "difference_of_means", "k_sparse", ..."""
@@ -44,12 +46,31 @@ class LinearProbe:
     @property
     def strength(self) -> float:
         """The setting that was chosen in fitting; 0 for a kind without one."""
-        return next(iter(self.settings.values()), 0.0)
+        return strength_of(self)
 
     def raw_direction(self) -> Float32[np.ndarray, "d"]:
         """Unit vector along which the score rises fastest, in raw activation space."""
         norm = np.linalg.norm(self.weight)
         return self.weight / norm if norm > 0 else self.weight
+
+    def stored(self) -> Stored:
+        """The probe in parts."""
+        return Stored(
+            form="linear",
+            kind=self.kind,
+            settings=self.settings,
+            tensors={"weight": self.weight, "bias": np.array([self.bias])},
+        )
+
+    @staticmethod
+    def restored(parts: Stored) -> "LinearProbe":
+        """The probe put together again."""
+        return LinearProbe(
+            kind=parts.kind,
+            weight=parts.tensors["weight"],
+            bias=float(parts.tensors["bias"][0]),
+            settings=parts.settings,
+        )
 
 
 def check_width(X: Matrix, width: int, owner: str) -> None:

@@ -35,3 +35,8 @@ class Probe(Protocol):
             ShapeError: the rows are not of the probe's width.
         """
         ...
+
+
+def strength_of(probe: Probe) -> float:
+    """The setting that was chosen in fitting; 0 for a kind without one."""
+    return next(iter(probe.settings.values()), 0.0)
