@@ -1,0 +1,291 @@
+"""Train on one domain, test on another: cells by hand, honest folds, and what is called too few."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mechprobe.errors import ConfigError
+from mechprobe.evaluation.domains import (
+    Domains,
+    domain_names,
+    domains_of,
+    fold_of_conversation,
+    folds_from,
+    folds_without,
+)
+from mechprobe.evaluation.folds import Fold
+from mechprobe.evaluation.generalisation import (
+    ALL_OTHERS,
+    GENERALISATION_COLUMNS,
+    Cell,
+    Items,
+    Scorer,
+    generalisation_table,
+    generalise,
+)
+from mechprobe.evaluation.transfer import TRANSFER_COLUMNS, transfer_table
+from mechprobe.evaluation.units import Units
+from mechprobe.transcripts.transcript import Message, Transcript, number_turns
+
+
+def two_domains(n: int, *, shared: bool = False) -> Domains:
+    """`n` conversations of each of two domains, two to a scenario; shared: both domains tell the same ones."""
+    group = np.repeat(np.arange(n // 2), 2)
+    return Domains(
+        key="model",
+        names=("left", "right"),
+        of_conversation=np.repeat([0, 1], n),
+        group=np.r_[group, group if shared else group + n // 2],
+    )
+
+
+def one_item_each(is_positive: np.ndarray) -> Items:
+    """An item for each conversation, with one column of labels."""
+
+    def units_of(at: int, scores: np.ndarray, used: np.ndarray) -> Mapping[str, Units]:
+        del at
+        return {
+            "turn": Units(
+                scores=scores[used],
+                is_positive=is_positive[used],
+                clusters=np.flatnonzero(used),
+            )
+        }
+
+    return Items(
+        conversation=np.arange(len(is_positive)), columns=("misaligned",), units_of=units_of
+    )
+
+
+def only_tested(values: np.ndarray, fold: Fold) -> np.ndarray:
+    return np.where(fold.test, values, np.nan)[:, None]
+
+
+def cell_of(
+    table: pd.DataFrame, trained_on: str, tested_on: str, scorer: str = "fixed"
+) -> pd.Series:
+    chosen = (table["trained_on"] == trained_on) & (table["tested_on"] == tested_on)
+    (row,) = table[chosen & (table["scorer"] == scorer)].to_dict("records")
+    return pd.Series(row)
+
+
+def test_a_cell_is_the_auroc_of_its_domain_alone() -> None:
+    # 6 positives score 1 to 6; of the 6 negatives on the right two stand above all of them, one ties with 3.
+    left, right = [9.0] * 6 + [0.0] * 6, [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3]
+    is_positive = np.tile([True] * 6 + [False] * 6, 2)
+    values = np.array([*left, *right], dtype=float)
+
+    def score(fold: Fold) -> dict[Scorer, np.ndarray]:
+        return {("fixed", "blocks.0.hook_out"): only_tested(values, fold)}
+
+    cells = generalise(two_domains(12), one_item_each(is_positive), score, n_folds=3)
+    table = generalisation_table(cells, "model", n_boot=50)
+    assert tuple(table.columns) == GENERALISATION_COLUMNS
+    assert len(table) == 4 + 2
+    for trained_on in ("left", "right", ALL_OTHERS):
+        row = cell_of(table, trained_on, "right")
+        # 3 zeros lose to all 6, the tied one to 3 and a half, the two above to none: 21.5 of 36.
+        assert row["auroc"] == pytest.approx((18 + 3.5) / 36)
+        assert row["low"] <= row["auroc"] <= row["high"]
+        assert (row["chance"], row["n_pos"], row["n_neg"], row["n_clusters"]) == (0.5, 6, 6, 12)
+        assert row["hook_name"] == "blocks.0.hook_out"
+    assert cell_of(table, ALL_OTHERS, "left")["auroc"] == 1.0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_scorer_that_remembers_its_scenarios_is_at_chance_in_every_cell(shared: bool) -> None:
+    domains = two_domains(24, shared=shared)
+    is_positive = np.tile(np.repeat([True, False], 2), 12)
+
+    def remember(fold: Fold) -> dict[Scorer, np.ndarray]:
+        """1 for a scenario that was positive in fitting or choosing, -1 for a negative one, 0 for a new one."""
+        seen = fold.fit | fold.select
+        bad, good = (
+            np.isin(domains.group, domains.group[seen & side])
+            for side in (is_positive, ~is_positive)
+        )
+        return {("memory", ""): only_tested(bad.astype(float) - good, fold)}
+
+    cells = generalise(domains, one_item_each(is_positive), remember, n_folds=4)
+    table = generalisation_table(cells, "model", n_boot=20)
+    assert (table["auroc"] == 0.5).all()
+    assert table["n_pos"].eq(12).all() and table["n_neg"].eq(12).all()
+
+
+def test_a_scorer_that_leaks_would_not_be_at_chance() -> None:
+    # The control of the test above: with folds over conversations instead of scenarios, memory wins.
+    domains = two_domains(24)
+    is_positive = np.tile(np.repeat([True, False], 2), 12)
+    alone = Domains(
+        key="model",
+        names=domains.names,
+        of_conversation=domains.of_conversation,
+        group=np.arange(48),
+    )
+
+    def remember(fold: Fold) -> dict[Scorer, np.ndarray]:
+        seen = fold.fit | fold.select
+        bad, good = (
+            np.isin(domains.group, domains.group[seen & side])
+            for side in (is_positive, ~is_positive)
+        )
+        return {("memory", ""): only_tested(bad.astype(float) - good, fold)}
+
+    table = generalisation_table(
+        generalise(alone, one_item_each(is_positive), remember, n_folds=4), "model", n_boot=20
+    )
+    assert cell_of(table, "left", "left", "memory")["auroc"] > 0.7
+
+
+@pytest.mark.parametrize(("n_pos", "is_too_few"), [(4, True), (5, False)])
+def test_a_cell_of_fewer_than_five_positives_has_no_number(n_pos: int, is_too_few: bool) -> None:
+    is_positive = np.r_[np.arange(20) < 10, np.arange(20) < n_pos]
+    values = np.random.default_rng(0).normal(size=40)
+    cells = generalise(
+        two_domains(20),
+        one_item_each(is_positive),
+        lambda fold: {("fixed", ""): only_tested(values, fold)},
+        n_folds=3,
+    )
+    row = cell_of(generalisation_table(cells, "model", n_boot=20), "left", "right")
+    assert row["too_few"] == is_too_few
+    assert np.isnan([row["auroc"], row["low"], row["high"]]).all() == is_too_few
+    assert row["n_pos"] == n_pos
+    summary = transfer_table(cells, "model", (), n_boot=20).set_index("cells")
+    assert summary.loc["across", "n_cells"] == (1 if is_too_few else 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=4, max_size=60),
+    st.integers(3, 6),
+    st.integers(0, 3),
+)
+def test_no_scenario_is_on_both_sides_and_everything_is_tested_once(
+    conversations: list[tuple[int, int]], n_folds: int, seed: int
+) -> None:
+    domain, group = np.array(conversations).T
+    domains = Domains(
+        key="model", names=("a", "b", "c"), of_conversation=domain - (group == 8), group=group
+    )
+    for name in domains.names:
+        for folds, tested in (
+            (folds_from(domains, name, n_folds, seed=seed), domains.anywhere),
+            (folds_without(domains, name, n_folds, seed=seed), domains.within(name)),
+        ):
+            assert (sum(fold.test.astype(int) for fold in folds) == tested).all()
+            for fold in folds:
+                sides = [set(group[side]) for side in (fold.fit, fold.select, fold.test)]
+                assert not sides[0] & sides[1] and not sides[0] & sides[2]
+                assert not sides[1] & sides[2]
+                assert not (domain[fold.fit] - (group[fold.fit] == 8) < 0).any()
+
+
+def test_a_domain_s_scenarios_are_dealt_evenly_over_the_folds() -> None:
+    domains = two_domains(40)
+    fold = fold_of_conversation(domains, 5, seed=3)
+    for name in domains.names:
+        assert np.bincount(fold[domains.within(name)], minlength=5).tolist() == [8] * 5
+
+
+def test_leaving_a_domain_out_takes_one_fit_unless_scenarios_are_shared() -> None:
+    assert len(folds_without(two_domains(20), "left", 5)) == 1
+    (fold,) = folds_without(two_domains(20), "left", 5)
+    assert (fold.fit | fold.select).sum() == 20 and fold.test.sum() == 20
+    assert len(folds_without(two_domains(20, shared=True), "left", 5)) == 5
+
+
+def test_equal_scorers_differ_by_nothing_and_means_are_those_of_the_cells() -> None:
+    rng = np.random.default_rng(5)
+    is_positive = rng.random(60) < 0.5
+    strong, weak = is_positive + rng.normal(size=60), 0.3 * is_positive + rng.normal(size=60)
+
+    def score(fold: Fold) -> dict[Scorer, np.ndarray]:
+        return {
+            ("probe", "blocks.0.hook_out"): only_tested(strong, fold),
+            ("copy", ""): only_tested(strong, fold),
+            ("words", ""): only_tested(weak, fold),
+        }
+
+    cells = generalise(two_domains(30), one_item_each(is_positive), score, n_folds=3)
+    table = generalisation_table(cells, "model", n_boot=200)
+    summary = transfer_table(cells, "model", ("words", "copy"), n_boot=200)
+    assert tuple(summary.columns) == TRANSFER_COLUMNS
+    probe = summary[(summary["scorer"] == "probe") & (summary["cells"] == "across")].set_index(
+        "baseline"
+    )
+    across = [cell_of(table, "left", "right", "probe"), cell_of(table, "right", "left", "probe")]
+    assert probe["auroc"].to_numpy() == pytest.approx(np.mean([row["auroc"] for row in across]))
+    same = probe.loc["copy", ["difference", "difference_low", "difference_high"]]
+    assert same.tolist() == [0.0, 0.0, 0.0]
+    words = [cell_of(table, "left", "right", "words"), cell_of(table, "right", "left", "words")]
+    gain = np.mean([a["auroc"] - b["auroc"] for a, b in zip(across, words, strict=True)])
+    assert probe.loc["words", "difference"] == pytest.approx(gain)
+    assert probe.loc["words", "difference_low"] < gain < probe.loc["words", "difference_high"]
+    # Two independent domains: the mean is known better than either of its cells.
+    widths = [row["high"] - row["low"] for row in across]
+    assert probe["high"].iloc[0] - probe["low"].iloc[0] < min(widths)
+
+
+def test_cells_of_one_domain_share_their_draws_and_other_domains_do_not() -> None:
+    units = Units(
+        scores=np.array([3.0, 1, 2, 0, 5, 4] * 3),
+        is_positive=np.array([True, False] * 9),
+        clusters=np.arange(18),
+    )
+
+    def cells(first: str, second: str) -> list[Cell]:
+        return [
+            Cell(
+                trained_on=trained,
+                tested_on=tested,
+                scorer=("probe", ""),
+                indicator="x",
+                unit="turn",
+                units=units,
+            )
+            for trained, tested in (("c", first), ("d", second))
+        ]
+
+    widths = {
+        name: transfer_table(cells(*name), "model", (), n_boot=400).iloc[0]
+        for name in (("a", "a"), ("a", "b"))
+    }
+    same, other = (float(row["high"] - row["low"]) for row in widths.values())
+    assert other < 0.85 * same
+
+
+def talk(number: int, **labels: object) -> Transcript:
+    messages = number_turns(
+        [Message(role="user", content="go on"), Message(role="assistant", content="yes")]
+    )
+    return Transcript(id=f"talk {number}", messages=messages, **labels)  # type: ignore[arg-type]
+
+
+def test_domains_come_from_a_field_or_from_meta_and_excluded_transcripts_are_in_none() -> None:
+    transcripts = [
+        talk(0, behavior="a", meta={"language": "en"}),
+        talk(1, behavior="b", meta={"language": "vi"}),
+        talk(2, behavior="a", excluded=True),
+        talk(3),
+    ]
+    domains = domains_of(transcripts, "behavior")
+    assert domains.names == ("a", "b")
+    assert domains.of_conversation.tolist() == [0, 1, -1, -1]
+    assert domains_of(transcripts, "language").of_conversation.tolist() == [0, 1, -1, -1]
+    assert domain_names(transcripts, "model") == ()
+    with pytest.raises(ConfigError, match="'model' has 0 value"):
+        domains_of(transcripts, "model")
+    with pytest.raises(ConfigError, match=r"no transcript has a 'tongue'.*behavior, .*language"):
+        domains_of(transcripts, "tongue")
+
+
+def test_too_few_folds_and_a_single_domain_are_refused() -> None:
+    with pytest.raises(ConfigError, match="n_folds is 2"):
+        folds_from(two_domains(8), "left", 2)
+    with pytest.raises(ConfigError, match="'key' has 1 value"):
+        Domains(key="key", names=("a",), of_conversation=np.zeros(3, int), group=np.arange(3))
