@@ -20,6 +20,18 @@ def shuffle_held_out(rows: HeldOutRows, seed: int = 0) -> HeldOutRows:
     return HeldOutRows(X=rows.X, labels=_deal(rows.labels, np.random.default_rng([seed, 1])))
 
 
+def shuffle_often(rows: LabelledRows, n_draws: int, *, seed: int = 0) -> LabelledRows:
+    """Every indicator with its labels dealt anew `n_draws` times, all beside each other: one fit gives all draws.
+
+    Columns come draw by draw, an indicator's draws under its own name; draw number k is `shuffle_labels` with
+    seed + k.
+    """
+    draws = [shuffle_labels(rows, seed + draw).labels for draw in range(n_draws)]
+    return LabelledRows(
+        X=rows.X, labels=np.concatenate(draws, axis=1), indicators=rows.indicators * n_draws
+    )
+
+
 def _deal(labels: Int8[np.ndarray, "tok indicator"], rng: np.random.Generator) -> np.ndarray:
     dealt = labels.copy()
     for column in dealt.T:

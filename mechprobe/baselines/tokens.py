@@ -1,9 +1,124 @@
-"""Scores from the identity of the token at a position: does a probe read more than the token it stands on?"""
+"""Baselines at single tokens: which token stands there, where it stands, and its embedding before any block.
+
+Each is an estimator with its own rows, so that it is fitted, pooled to turns and tested as a probe is. What they score
+is what a probe could read without what the model computes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from jaxtyping import Float, Int, Int8
 
-from mechprobe.probes.rows import NEGATIVE, POSITIVE
+from mechprobe.baselines.embeddings import EMBEDDING_LAYER
+from mechprobe.baselines.passages import places_of_rows
+from mechprobe.probes.estimators import Estimator
+from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
+from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.rows import NEGATIVE, POSITIVE, LabelledRows
+
+TOKEN_IDENTITY = "token_identity"
+"""Scorer: the token that the probe reads at."""
+TOKEN_POSITION = "token_position"
+"""Scorer: logistic regression on where that token stands in its turn and conversation."""
+
+SMOOTHINGS = (1.0,)
+"""Candidates for `fit_token_identity`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TokenBaseline:
+    """An estimator with what it reads at some rows of a store."""
+
+    name: str
+    estimator: Estimator
+    rows: Callable[[Int[np.ndarray, "tok"]], Matrix]
+    """The matrix that the estimator reads, for rows of the store."""
+
+
+def token_baselines(
+    tokens: pd.DataFrame,
+    vectors: Callable[[Int[np.ndarray, "tok"]], np.ndarray] | None = None,
+) -> tuple[TokenBaseline, ...]:
+    """The token baselines of a store.
+
+    Args:
+        tokens: the store's token table, a conversation's rows together and in the order of the text.
+        vectors: how to read the embedding layer at some rows: the store's, if it holds `hook_embed` or
+            `blocks.0.hook_resid_pre`, or `embedders.token_vectors`. None: that baseline is left out.
+    """
+    one_hot = one_hot_tokens(tokens["token_id"].to_numpy(dtype=np.int64))
+    numbers = position_numbers(tokens)
+    found = [
+        TokenBaseline(
+            name=TOKEN_IDENTITY,
+            estimator=Estimator(
+                name=TOKEN_IDENTITY,
+                reads="feature_acts",
+                fit=fit_token_identity,
+                strengths=SMOOTHINGS,
+            ),
+            rows=lambda rows: sp.csr_matrix(one_hot[rows]),
+        ),
+        TokenBaseline(
+            name=TOKEN_POSITION,
+            estimator=_logistic(TOKEN_POSITION),
+            rows=lambda rows: numbers[rows],
+        ),
+    ]
+    if vectors is not None:
+        found.append(
+            TokenBaseline(name=EMBEDDING_LAYER, estimator=_logistic(EMBEDDING_LAYER), rows=vectors)
+        )
+    return tuple(found)
+
+
+def one_hot_tokens(token_ids: Int[np.ndarray, "tok"]) -> sp.csr_matrix:
+    """A row for each token, with a 1 in the column of its kind; columns are the kinds that occur, in order."""
+    _, column = np.unique(token_ids, return_inverse=True)
+    n_rows = len(token_ids)
+    ones = np.ones(n_rows, dtype=np.float32)
+    return sp.csr_matrix((ones, column, np.arange(n_rows + 1)))
+
+
+def position_numbers(tokens: pd.DataFrame) -> Float[np.ndarray, "tok 3"]:
+    """Logarithms of the turn's number and of the tokens before each in its turn and in its conversation."""
+    places = places_of_rows(tokens, np.arange(len(tokens)))
+    numbers = (places.turn, places.token_in_turn, places.token_in_transcript)
+    return np.log1p(np.stack(numbers, axis=1)).astype(np.float32)
+
+
+def fit_token_identity(
+    rows: LabelledRows, strengths: Sequence[float] = SMOOTHINGS, *, seed: int = 0
+) -> list[tuple[LinearProbe, ...]]:
+    """For each smoothing, one probe for each indicator: the log-odds of its classes given the token.
+
+    Args:
+        rows: one-hot, as made by `one_hot_tokens`.
+        strengths: added to the counts of both classes, shared out in the proportion of the classes; a token
+            that was not seen scores 0.
+        seed: unused; the counts are what they are.
+    """
+    del seed
+    positive, negative = (
+        np.asarray(rows.X.T @ (rows.labels == which).astype(np.float64))
+        for which in (POSITIVE, NEGATIVE)
+    )
+    return [
+        tuple(
+            LinearProbe(
+                kind=TOKEN_IDENTITY,
+                weight=_log_odds(positive[:, at], negative[:, at], smoothing).astype(np.float32),
+                bias=0.0,
+                settings={"smoothing": float(smoothing)},
+            )
+            for at in range(len(rows.indicators))
+        )
+        for smoothing in strengths
+    ]
 
 
 def token_identity_scores(
@@ -23,8 +138,16 @@ def token_identity_scores(
     for at, labels in enumerate(fit_labels.T):
         positive = np.bincount(fit_ids[labels == POSITIVE], minlength=n_ids)
         negative = np.bincount(fit_ids[labels == NEGATIVE], minlength=n_ids)
-        base_pos, base_neg = max(1, positive.sum()), max(1, negative.sum())
-        rate_pos = (positive + smoothing * base_pos / (base_pos + base_neg)) / base_pos
-        rate_neg = (negative + smoothing * base_neg / (base_pos + base_neg)) / base_neg
-        scores[:, at] = np.log(rate_pos / rate_neg)[ids]
+        scores[:, at] = _log_odds(positive, negative, smoothing)[ids]
     return scores
+
+
+def _log_odds(positive: np.ndarray, negative: np.ndarray, smoothing: float) -> np.ndarray:
+    base_pos, base_neg = max(1, positive.sum()), max(1, negative.sum())
+    rate_pos = (positive + smoothing * base_pos / (base_pos + base_neg)) / base_pos
+    rate_neg = (negative + smoothing * base_neg / (base_pos + base_neg)) / base_neg
+    return np.log(rate_pos / rate_neg)
+
+
+def _logistic(name: str) -> Estimator:
+    return Estimator(name=name, reads="acts", fit=fit_logistic, strengths=L2_STRENGTHS)

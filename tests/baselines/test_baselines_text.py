@@ -1,23 +1,25 @@
 import numpy as np
-import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from mechprobe.baselines.judges import judge_scores
-from mechprobe.baselines.shuffled import shuffle_labels
+from mechprobe.baselines.fold import BaselineFold
+from mechprobe.baselines.passages import LabelledTexts, Passages
 from mechprobe.baselines.text import (
-    LabelledTexts,
-    bigram_scores,
+    BASELINES,
+    find_baseline,
     find_text_scorer,
-    length_scores,
-    unigram_scores,
+    score_baselines,
 )
-from mechprobe.baselines.tokens import token_identity_scores
+from mechprobe.baselines.words import count_rows, tfidf_rows
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.rows import LabelledRows
-from mechprobe.transcripts.transcript import Message, Transcript, number_turns
+
+length_scores, unigram_scores, bigram_scores = (
+    find_text_scorer(name) for name in ("length", "tfidf", "tfidf_bigrams")
+)
 
 FRAMES = ("i plan to", "they refuse to")
 
@@ -92,48 +94,66 @@ def test_an_indicator_or_a_text_without_anything_to_learn_scores_zero() -> None:
     assert (bigram_scores(wordless, None, ["."]) == 0).all()
 
 
-def test_length_counts_words_for_every_indicator() -> None:
-    fit = worded_texts(3, 0)
-    assert length_scores(fit, None, ["one two", ""]).tolist() == [[2.0, 2.0], [0.0, 0.0]]
-
-
 def test_unknown_scorers_and_unequal_labels_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown text scorer 'bert'; there are length, tfidf"):
+    with pytest.raises(
+        ConfigError, match="unknown text scorer 'bert'; there are length, length_ch"
+    ):
         find_text_scorer("bert")
+    with pytest.raises(ConfigError, match="unknown baseline 'bert'; there are length"):
+        find_baseline("bert")
+    # A scorer of texts alone cannot know a place.
+    with pytest.raises(ConfigError, match="unknown text scorer 'turn_number'"):
+        find_text_scorer("turn_number")
     with pytest.raises(ShapeError, match="1 texts come with 2 rows"):
         LabelledTexts(texts=("a",), labels=np.zeros((2, 1), dtype=np.int8))
 
 
-def test_token_identity_is_the_smoothed_log_odds_and_zero_for_new_tokens() -> None:
-    ids = np.array([5, 5, 5, 6, 6, 7])
-    labels = np.array([[1], [1], [0], [0], [0], [-1]], dtype=np.int8)
-    scores = token_identity_scores(ids, labels, np.array([5, 6, 7, 99]))[:, 0]
-    # 2 positives and 3 negatives in all: one smoothing count is shared out as 0.4 and 0.6.
-    assert scores[0] == pytest.approx(np.log((2.4 / 2) / (1.6 / 3)))
-    assert scores[1] == pytest.approx(np.log((0.4 / 2) / (2.6 / 3)))
-    assert scores[2:] == pytest.approx([0.0, 0.0])
+def test_word_counts_are_the_logarithms_of_counts_and_show_length() -> None:
+    fit = LabelledTexts(texts=("a a b", "b"), labels=np.array([[1], [0]], dtype=np.int8))
+    rows = count_rows(BaselineFold(fit, None, Passages(texts=("a b b b zzz",))))
+    assert rows.names == ("a", "b")
+    np.testing.assert_allclose(rows.fit.toarray(), np.log1p([[2, 1], [0, 1]]))
+    np.testing.assert_allclose(rows.test.toarray(), np.log1p([[1, 3]]))
 
 
-def test_shuffled_labels_keep_their_counts_and_the_rows_left_out() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.choice([-1, 0, 1], size=(50, 2)).astype(np.int8)
-    rows = LabelledRows(
-        X=rng.normal(size=(50, 3)).astype(np.float32), labels=labels, indicators=("a", "b")
+def test_words_and_their_weights_are_learned_from_the_fit_texts_alone() -> None:
+    fit, select = worded_texts(40, 0), worded_texts(20, 1)
+    strange = LabelledTexts(texts=("unheard",) * 20, labels=select.labels)
+    for longest in (1, 2):
+        plain = tfidf_rows(BaselineFold(fit, select, select), longest=longest)
+        other = tfidf_rows(BaselineFold(fit, strange, strange), longest=longest)
+        assert plain.names == other.names
+        np.testing.assert_array_equal(plain.fit.toarray(), other.fit.toarray())
+        assert other.test.nnz == 0
+
+
+def test_texts_are_vectorised_once_for_all_baselines_that_read_them(monkeypatch) -> None:
+    fits = []
+    plain = TfidfVectorizer.fit_transform
+
+    def counted(self: TfidfVectorizer, texts: list[str]) -> object:
+        fits.append(self.ngram_range)
+        return plain(self, texts)
+
+    monkeypatch.setattr(TfidfVectorizer, "fit_transform", counted)
+    fold = BaselineFold(worded_texts(40, 0), worded_texts(20, 1), worded_texts(9, 2))
+    readers = [name for name in BASELINES if name.startswith("tfidf") and name != "tfidf_bigrams"]
+    first = score_baselines(readers, fold)
+    again = score_baselines(readers, fold)
+    assert fits == [(1, 1)]
+    for name in readers:
+        np.testing.assert_array_equal(first[name], again[name])
+
+
+@given(st.permutations(["i", "plan", "to", "quietly", "hide", "records"]))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_words_does_not_change_scores_of_single_words(words: list[str]) -> None:
+    fit = matched_pairs(20, 0)
+    told = LabelledTexts(
+        texts=(*fit.texts, "hide hide", "records"),
+        labels=np.concatenate([fit.labels, [[1], [0]]]).astype(np.int8),
     )
-    shuffled = shuffle_labels(rows, seed=1)
-    assert (shuffled.n_pos == rows.n_pos).all()
-    assert ((shuffled.labels == -1) == (labels == -1)).all()
-    assert not np.array_equal(shuffled.labels, labels)
-    assert np.array_equal(shuffle_labels(rows, seed=1).labels, shuffled.labels)
-
-
-def test_judges_scores_are_lined_up_with_the_turns() -> None:
-    talk = [Message(role=role) for role in ("user", "assistant", "user", "assistant")]
-    transcript = Transcript(
-        id="a", messages=number_turns(talk), scores={"haiku": {1: 7.0}, "qwen": {2: 3.0}}
-    )
-    turns = pd.DataFrame({"conversation": [0, 0], "turn": [1, 2]})
-    found = judge_scores([transcript], turns)
-    np.testing.assert_equal(
-        found, {"haiku": np.array([7.0, np.nan]), "qwen": np.array([np.nan, 3.0])}
-    )
+    texts = (" ".join(words), "i plan to quietly hide records")
+    for name in ("tfidf", "word_counts"):
+        scores = find_text_scorer(name)(told, None, texts)
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
