@@ -1,12 +1,13 @@
 """Token scores to sentence, turn and transcript scores, for all indicators in one read.
 
-A sentence scores the mean of its tokens, a turn its highest sentence, a transcript its highest turn; sentences
-of fewer than five words do not count, unless the turn has no longer one: then the turn scores the mean of all
-its tokens. Source: arXiv 2606.24251, authors' code.
+By default a sentence scores the mean of its tokens, a turn its highest sentence, a transcript its highest turn;
+sentences of fewer than five words do not count, unless the turn has no longer one: then the turn scores the mean
+of all its tokens. Source: arXiv 2606.24251, authors' code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,43 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechprobe.errors import ShapeError, StoreError
-from mechprobe.transcripts.sentences import split_sentences
+from mechprobe.errors import ConfigError, ShapeError, StoreError
+from mechprobe.probes.sentence_rows import SentenceRows, find_sentences, run_starts
 from mechprobe.transcripts.transcript import SECTIONS, Section, Transcript
 
+Reduction = Literal["mean", "max"]
+View = Literal["full", "reasoning", "answer"]
+
 MIN_WORDS = 5
+VIEWS: Mapping[View, tuple[Section, ...]] = {
+    "full": SECTIONS,
+    "reasoning": ("reasoning",),
+    "answer": ("answer", "tool_call"),
+}
+"""What a monitor may see of a turn; tool calls are output, as in the paper."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolingRule:
+    """How token scores become turn scores."""
+
+    tokens: Reduction = "mean"
+    """What a sentence makes of its tokens."""
+    sentences: Reduction = "max"
+    """What a turn makes of its sentences. A transcript always scores its highest turn."""
+    min_words: int = MIN_WORDS
+    """Words that a sentence needs to count, where its turn has one so long; 0: all count."""
+
+    def __post_init__(self) -> None:
+        if self.min_words < 0:
+            raise ConfigError(
+                f"min_words is {self.min_words}; it must be >= 0 (5 in the paper, 0 for all)."
+            )
+
+
+PAPER_POOLING = PoolingRule(tokens="mean", sentences="max", min_words=5)
+"""The rule of arXiv 2606.24251. There, the last sentence of the reasoning and the first of the answer are one
+where no space stands between; here no sentence crosses from one section to another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -59,8 +92,14 @@ class PooledScores:
     transcript: Float[np.ndarray, "transcript indicator"]
 
 
-def pool(scores: Float[np.ndarray, "tok indicator"], pooling: Pooling) -> PooledScores:
-    """Scores of sentences, turns and transcripts.
+def pool(
+    scores: Float[np.ndarray, "tok indicator"],
+    pooling: Pooling,
+    *,
+    tokens: Reduction = "mean",
+    sentences: Reduction = "max",
+) -> PooledScores:
+    """Scores of sentences, turns and transcripts, for as many probes and layers as there are columns.
 
     Args:
         scores: of the rows in `pooling.rows`, in that order.
@@ -73,19 +112,55 @@ def pool(scores: Float[np.ndarray, "tok indicator"], pooling: Pooling) -> Pooled
             f"{len(scores)} scored rows for {len(pooling.rows)} rows of the pooling; score exactly "
             "`pooling.rows`."
         )
-    sentence = reduce_segments(torch.from_numpy(scores), pooling.sentence_lengths, "mean")
-    turn = reduce_segments(sentence, pooling.turn_lengths, "max")
+    sentence = reduce_segments(torch.from_numpy(scores), pooling.sentence_lengths, tokens)
+    turn = reduce_segments(sentence, pooling.turn_lengths, sentences)
     transcript = reduce_segments(turn, pooling.transcript_lengths, "max")
     return PooledScores(sentence=sentence.numpy(), turn=turn.numpy(), transcript=transcript.numpy())
 
 
 def reduce_segments(
-    values: Float[Tensor, "item indicator"], lengths: Int[np.ndarray, "segment"], how: str
+    values: Float[Tensor, "item indicator"], lengths: Int[np.ndarray, "segment"], how: Reduction
 ) -> Float[Tensor, "segment indicator"]:
     """Mean or maximum of consecutive runs of rows; no run is empty."""
     return torch.segment_reduce(
         values, how, lengths=torch.from_numpy(lengths.astype(np.int64)), axis=0, unsafe=True
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ViewPoolings:
+    """Poolings of several views of the same turns, which share one scoring of the tokens."""
+
+    rows: Int[np.ndarray, "tok"]
+    """Rows of the store that any view needs, in order: score exactly these."""
+    views: Mapping[View, Pooling]
+
+    def take(self, chosen: Bool[np.ndarray, "conversation"]) -> "ViewPoolings":
+        """The part that concerns some of the conversations."""
+        return _joined({name: pooling.take(chosen) for name, pooling in self.views.items()})
+
+
+def pool_views(
+    scores: Float[np.ndarray, "tok indicator"], plan: ViewPoolings, rule: PoolingRule
+) -> dict[View, PooledScores]:
+    """Scores of the units of each view from one scoring of the tokens.
+
+    Raises:
+        ShapeError: there is not one score for each row of the plan.
+    """
+    if len(scores) != len(plan.rows):
+        raise ShapeError(
+            f"{len(scores)} scored rows for {len(plan.rows)} rows of the views; score exactly `plan.rows`."
+        )
+    return {
+        name: pool(
+            scores[np.searchsorted(plan.rows, pooling.rows)],
+            pooling,
+            tokens=rule.tokens,
+            sentences=rule.sentences,
+        )
+        for name, pooling in plan.views.items()
+    }
 
 
 def plan_pooling(
@@ -107,19 +182,43 @@ def plan_pooling(
     Raises:
         StoreError: a turn's rows do not stand together.
     """
-    is_scored = (tokens["role"] == "assistant") & tokens["section"].isin(list(sections))
-    rows = np.flatnonzero(is_scored.to_numpy())
-    scored = tokens.take(rows)
-    turn = _runs(_codes(scored, ("conversation", "turn")))
-    sentence, is_long = _sentences(scored, transcripts, min_words)
+    found = find_sentences(tokens, transcripts, min_words=min_words, sections=sections)
+    return _plan(tokens, found, sections)
+
+
+def plan_views(
+    tokens: pd.DataFrame,
+    transcripts: Sequence[Transcript],
+    *,
+    min_words: int = MIN_WORDS,
+    views: Sequence[View] = ("full", "reasoning", "answer"),
+) -> ViewPoolings:
+    """The poolings of several views; sentences are split once. A turn without tokens in a view is absent there.
+
+    Args, Raises: as `plan_pooling`.
+    """
+    found = find_sentences(tokens, transcripts, min_words=min_words)
+    return _joined({name: _plan(tokens, found, VIEWS[name]) for name in views})
+
+
+def _joined(views: Mapping[View, Pooling]) -> ViewPoolings:
+    # A view can need rows that the full text does not: its short sentences, where all it has are short.
+    rows = np.unique(np.concatenate([pooling.rows for pooling in views.values()]))
+    return ViewPoolings(rows=rows, views=views)
+
+
+def _plan(tokens: pd.DataFrame, found: SentenceRows, sections: Sequence[Section]) -> Pooling:
+    seen = np.isin(found.section, [SECTIONS.index(section) for section in sections])
+    rows, sentence, is_long = found.rows[seen], found.sentence[seen], found.is_long[seen]
+    turn = _runs(_codes(tokens.take(rows), ("conversation", "turn")))
     has_long = np.zeros(int(turn.max(initial=-1)) + 1, dtype=bool)
     np.logical_or.at(has_long, turn, is_long)
     kept = is_long | ~has_long[turn]
     # A turn without a long sentence is one sentence: its tokens share the number -1.
     sentence = np.where(has_long[turn], sentence, -1)[kept]
     rows, turn = rows[kept], turn[kept]
-    sentence_start = _starts(np.stack([turn, sentence], axis=1))
-    turn_start = _starts(turn[:, None])
+    sentence_start = run_starts(np.stack([turn, sentence], axis=1))
+    turn_start = run_starts(turn[:, None])
     keys = pd.DataFrame(
         {name: tokens[name].to_numpy()[rows[turn_start]] for name in ("conversation", "turn")}
     )
@@ -135,60 +234,19 @@ def plan_pooling(
             np.r_[np.searchsorted(sentence_start, turn_start), len(sentence_start)]
         ),
         transcript_lengths=np.diff(
-            np.r_[_starts(keys["conversation"].to_numpy()[:, None]), len(keys)]
+            np.r_[run_starts(keys["conversation"].to_numpy()[:, None]), len(keys)]
         ),
         turns=keys,
     )
 
 
-def _sentences(
-    scored: pd.DataFrame, transcripts: Sequence[Transcript], min_words: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each token's sentence (over all texts), and whether that sentence is long enough."""
-    middle = (scored["char_start"].to_numpy() + scored["char_end"].to_numpy()) / 2
-    sentence = np.full(len(scored), -1, dtype=np.int64)
-    is_long = np.zeros(len(scored), dtype=bool)
-    starts = _starts(_codes(scored, ("conversation", "message", "section")))
-    conversation, message = scored["conversation"].to_numpy(), scored["message"].to_numpy()
-    section: list[Section] = scored["section"].tolist()
-    n_before = 0
-    for first, stop in zip(starts, np.r_[starts[1:], len(scored)], strict=True):
-        text = (
-            transcripts[int(conversation[first])].messages[int(message[first])].text(section[first])
-        )
-        bounds = split_sentences(text)
-        at = _containing(bounds, middle[first:stop])
-        inside = np.flatnonzero(at >= 0)
-        n_words = np.array([len(text[start:end].split()) for start, end in bounds])
-        sentence[first + inside] = n_before + at[inside]
-        is_long[first + inside] = n_words[at[inside]] >= min_words
-        n_before += len(bounds)
-    return sentence, is_long
-
-
-def _containing(bounds: Sequence[tuple[int, int]], places: np.ndarray) -> np.ndarray:
-    """Index of the bounds that each place lies in, -1 if in none."""
-    if not bounds:
-        return np.full(len(places), -1)
-    starts, ends = np.array(bounds).T
-    at = np.searchsorted(starts, places, side="right") - 1
-    return np.where(places <= ends[at], at, -1)
-
-
 def _runs(codes: np.ndarray) -> np.ndarray:
     """Number of the run of equal consecutive rows that each row is in."""
     number = np.zeros(len(codes), dtype=np.int64)
-    number[_starts(codes)] = 1
+    number[run_starts(codes)] = 1
     return np.cumsum(number) - 1
 
 
 def _codes(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """The named columns as integers."""
     return np.stack([pd.factorize(table[name])[0] for name in names], axis=1)
-
-
-def _starts(codes: np.ndarray) -> np.ndarray:
-    """Where a row differs from the one before; 0 included unless there are no rows."""
-    if not len(codes):
-        return np.zeros(0, dtype=np.int64)
-    return np.r_[0, 1 + np.flatnonzero((codes[1:] != codes[:-1]).any(axis=1))]
