@@ -47,24 +47,55 @@ def auroc_interval(
     Raises:
         ShapeError, LabelError: the units cannot be ranked (see `auroc`).
     """
-    value = auroc(units.scores, units.is_positive)
-    draws = bootstrap_aurocs(units, n_boot=n_boot, seed=seed)
+    return resampled_interval(
+        auroc(units.scores, units.is_positive),
+        bootstrap_aurocs(units, n_boot=n_boot, seed=seed),
+        min(n_clusters(units, positive=True), n_clusters(units, positive=False)),
+        level,
+    )
+
+
+def resampled_interval(
+    value: float, draws: Float[np.ndarray, "draw"], n_independent: int, level: float = 0.95
+) -> Interval:
+    """Percentile interval of a share, widened to the exact binomial one where resampling shows too little.
+
+    Args:
+        n_independent: how many independent things the share is at best a mean over.
+    """
     kept = draws[np.isfinite(draws)]
     low, high = _percentiles(kept, level) if len(kept) else (0.0, 1.0)
-    n_pairs = min(
-        len(np.unique(units.clusters[units.is_positive])),
-        len(np.unique(units.clusters[~units.is_positive])),
-    )
-    if n_pairs < _FEW_CLUSTERS or value in (0.0, 1.0):
-        exact_low, exact_high = binomial_bounds(value * n_pairs, n_pairs, level)
+    if n_independent < _FEW_CLUSTERS or value in (0.0, 1.0):
+        exact_low, exact_high = binomial_bounds(value * n_independent, n_independent, level)
         low, high = min(low, exact_low), max(high, exact_high)
     return Interval(value=value, low=low, high=high, n_degenerate=len(draws) - len(kept))
+
+
+def n_clusters(units: Units, *, positive: bool) -> int:
+    """How many transcripts hold a unit of that class."""
+    return len(np.unique(units.clusters[units.is_positive == positive]))
 
 
 def auroc_difference(
     first: Units, second: Units, *, n_boot: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """AUROC of `first` minus that of `second` on the same units, both resampled by the same draws.
+
+    Raises:
+        LabelError: the two do not have the same labels and transcripts.
+        ShapeError: they differ in length.
+    """
+    check_paired(first, second)
+    draws = bootstrap_aurocs(first, n_boot=n_boot, seed=seed)
+    draws = draws - bootstrap_aurocs(second, n_boot=n_boot, seed=seed)
+    kept = draws[np.isfinite(draws)]
+    value = auroc(first.scores, first.is_positive) - auroc(second.scores, second.is_positive)
+    low, high = _percentiles(kept, level) if len(kept) else (-1.0, 1.0)
+    return Interval(value=value, low=low, high=high, n_degenerate=len(draws) - len(kept))
+
+
+def check_paired(first: Units, second: Units) -> None:
+    """Raise unless both scorers have the same units, in the same order.
 
     Raises:
         LabelError: the two do not have the same labels and transcripts.
@@ -81,12 +112,6 @@ def auroc_difference(
             f"{int((~same).sum())} of {len(same)} units have another label or transcript in the second "
             "scorer; bring both into the same order."
         )
-    draws = bootstrap_aurocs(first, n_boot=n_boot, seed=seed)
-    draws = draws - bootstrap_aurocs(second, n_boot=n_boot, seed=seed)
-    kept = draws[np.isfinite(draws)]
-    value = auroc(first.scores, first.is_positive) - auroc(second.scores, second.is_positive)
-    low, high = _percentiles(kept, level) if len(kept) else (-1.0, 1.0)
-    return Interval(value=value, low=low, high=high, n_degenerate=len(draws) - len(kept))
 
 
 def bootstrap_aurocs(units: Units, *, n_boot: int, seed: int) -> Float[np.ndarray, "draw"]:

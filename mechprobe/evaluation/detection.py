@@ -26,6 +26,8 @@ DETECTION_COLUMNS = (
     "n_clusters",
 )
 ROC_COLUMNS = ("indicator", "scorer", "unit", "hook_name", "fpr", "tpr")
+MIN_POSITIVES = 5
+"""Fewer positives are too few for a figure."""
 _ROC_POINTS = 200
 
 
@@ -40,7 +42,7 @@ def detection_row(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> dict[str, object]:
-    """One row: what a scorer is worth on these units; NaN where a class is empty.
+    """One row: what a scorer is worth on these units; no figure (NaN) with fewer than five positives or no negative.
 
     Args:
         unit: what is ranked, for instance "span", "hard_negative", "turn", "transcript", "mixed".
@@ -50,7 +52,7 @@ def detection_row(
     n_neg = len(units.is_positive) - n_pos
     interval = (
         auroc_interval(units, n_boot=n_boot, seed=seed)
-        if n_pos and n_neg
+        if n_pos >= MIN_POSITIVES and n_neg
         else Interval(value=np.nan, low=np.nan, high=np.nan)
     )
     return {
@@ -72,9 +74,9 @@ def detection_row(
 
 
 def resolved_tpr(units: Units, fpr_target: float) -> float:
-    """True-positive rate at a false-positive rate; NaN where one negative is already more than that."""
+    """True-positive rate at a false-positive rate; NaN where one negative is already more, or positives are too few."""
     n_neg = int((~units.is_positive).sum())
-    if n_neg * fpr_target < 1 or n_neg == len(units.is_positive):
+    if n_neg * fpr_target < 1 or len(units.is_positive) - n_neg < MIN_POSITIVES:
         return float("nan")
     return tpr_at_fpr(units.scores, units.is_positive, fpr_target).tpr
 

@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mechprobe.evaluation.bootstrap import auroc_difference
-from mechprobe.evaluation.detection import detection_row, detection_table, roc_rows
+from mechprobe.evaluation.detection import (
+    MIN_POSITIVES,
+    detection_row,
+    detection_table,
+    roc_rows,
+)
+from mechprobe.evaluation.differences import difference_of, holm
 from mechprobe.evaluation.units import Units
 from mechprobe.probes.bank import ProbeBank
 
@@ -21,6 +26,8 @@ COMPARISON_COLUMNS = (
     "difference",
     "low",
     "high",
+    "p_value",
+    "p_holm",
 )
 COMPARISONS = (
     ("dense_logistic", "tfidf_bigrams"),
@@ -31,6 +38,8 @@ COMPARISONS = (
     ("sae_logistic", "dense_logistic"),
 )
 """Pairs of scorers whose difference is reported: is it more than words, and are features as good as activations?"""
+_SWAPS = 2000
+"""Permutations for each p-value; the smallest, 1 / 2001, still holds .05 over 18 indicators after Holm."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -112,22 +121,29 @@ class Collector:
         )
 
     def _compare(self, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
-        """Differences of the pairs that scored the same units, of which both classes occur."""
-        rows: list[tuple[object, ...]] = []
+        """Differences of the pairs that scored the same units, of which there are enough; p_holm: over indicators."""
+        rows: list[dict[str, object]] = []
         for (indicator, unit, hook_name, scorer), units in self._units.items():
             for first, second in comparisons:
                 # A scorer of text has no hook point and stands beside the probes of every one.
                 other = self._units.get((indicator, unit, hook_name, second))
                 other = other or self._units.get((indicator, unit, "", second))
-                if scorer == first and other is not None and _are_paired(units, other):
-                    found = auroc_difference(units, other, n_boot=self.n_boot, seed=self.seed)
-                    names = (indicator, unit, hook_name, first, second)
-                    rows.append((*names, found.value, found.low, found.high))
-        return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+                if scorer != first or other is None or not _are_paired(units, other):
+                    continue
+                found = difference_of(
+                    units, other, n_boot=self.n_boot, n_permutations=_SWAPS, seed=self.seed
+                )
+                names = (indicator, unit, hook_name, first, second)
+                figures = (found.value, found.low, found.high, found.p_value, np.nan)
+                rows.append(dict(zip(COMPARISON_COLUMNS, (*names, *figures), strict=True)))
+        table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+        for _, family in table.groupby(["unit", "hook_name", "scorer", "baseline"]):
+            table.loc[family.index, "p_holm"] = holm(family["p_value"].tolist())
+        return table
 
 
 def _are_paired(first: Units, second: Units) -> bool:
     same = np.array_equal(first.clusters, second.clusters) and np.array_equal(
         first.is_positive, second.is_positive
     )
-    return same and 0 < int(first.is_positive.sum()) < len(first.is_positive)
+    return same and MIN_POSITIVES <= int(first.is_positive.sum()) < len(first.is_positive)

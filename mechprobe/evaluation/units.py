@@ -95,6 +95,40 @@ def mixed_chance(turns: Turns) -> float:
     return float(wins.mean() / n_negatives)
 
 
+def mixed_chance_across(turns: Turns) -> float:
+    """The mean of n / (n + 1) over the positive transcripts, n their turns: `mixed_chance` but for own turns.
+
+    The simpler form, exact where no positive transcript has a negative turn.
+    """
+    _, first, n_turns = np.unique(turns.transcript, return_index=True, return_counts=True)
+    n = n_turns[turns.in_positive[first]]
+    return float((n / (n + 1)).mean()) if len(n) else float("nan")
+
+
+def transcript_chance(turns: Turns) -> float:
+    """Expected transcript AUROC of independent, identically distributed *turn* scores; NaN without a class.
+
+    The highest of n turns beats the highest of m others with probability n / (n + m): where positive transcripts are
+    the shorter ones, knowing nothing gives less than a half. Scores that are drawn once for each transcript give
+    a half, which is why `transcript_units` names that.
+    """
+    _, first, n_turns = np.unique(turns.transcript, return_index=True, return_counts=True)
+    positive = turns.in_positive[first]
+    return highest_of_many_chance(n_turns[positive], n_turns[~positive])
+
+
+def highest_of_many_chance(
+    n_positive: Int[np.ndarray, "positive"], n_negative: Int[np.ndarray, "negative"]
+) -> float:
+    """Expected AUROC of the highest of n scores against the highest of m others, over all pairs of n and m."""
+    if not len(n_positive) or not len(n_negative):
+        return float("nan")
+    n, of_n = np.unique(n_positive, return_counts=True)
+    m, of_m = np.unique(n_negative, return_counts=True)
+    wins = of_n @ (n[:, None] / (n[:, None] + m)) @ of_m
+    return float(wins / (len(n_positive) * len(n_negative)))
+
+
 def _aligned(scores: np.ndarray, turns: Turns) -> np.ndarray:
     if len(scores) != len(turns.transcript):
         raise ShapeError(

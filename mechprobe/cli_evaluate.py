@@ -1,0 +1,71 @@
+"""`mechprobe evaluate scores` and `mechprobe evaluate compare`: figures of scores that anyone made."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Print and write what the scores in a file are worth, with chance levels and intervals."""
+
+    file: tyro.conf.Positional[Path]
+    """A parquet or CSV file: columns scorer, score, turn, gt_misaligned, transcript_id (or dataset, variation, repetition)."""
+    json: Path | None = None
+    """Where to write every figure."""
+    n_boot: int = 1000
+    """Draws of whole transcripts for the intervals."""
+    seed: int = 0
+    """Of the draws."""
+
+    def run(self) -> None:
+        """Evaluate."""
+        from mechprobe.evaluation.score_figures import Resampling
+        from mechprobe.evaluation.score_file import read_scores
+        from mechprobe.evaluation.score_report import as_text, report_of, write_report
+
+        resampling = Resampling(n_boot=self.n_boot, seed=self.seed)
+        report = report_of(read_scores(self.file), resampling)
+        if self.json is not None:
+            write_report(report, self.json)
+        print(as_text(report))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Compare two scorers of one file on the turns that both scored."""
+
+    file: tyro.conf.Positional[Path]
+    """A file as `mechprobe evaluate scores` reads it."""
+    first: str
+    """A scorer: "name", "name@layer" or "name@layer/view"."""
+    second: str
+    """The scorer that is subtracted."""
+    json: Path | None = None
+    """Where to write the differences."""
+    n_boot: int = 1000
+    """Draws of whole transcripts for the intervals."""
+    n_permutations: int = 10_000
+    """Swaps of the two scorers within transcripts for the p-values."""
+    seed: int = 0
+    """Of the draws and swaps."""
+
+    def run(self) -> None:
+        """Compare."""
+        from mechprobe.evaluation.score_comparison import (
+            Comparing,
+            compare_scorers,
+            comparison_text,
+        )
+        from mechprobe.evaluation.score_file import read_scores
+
+        comparing = Comparing(
+            n_boot=self.n_boot, n_permutations=self.n_permutations, seed=self.seed
+        )
+        rows = compare_scorers(read_scores(self.file), self.first, self.second, comparing)
+        if self.json is not None:
+            self.json.parent.mkdir(parents=True, exist_ok=True)
+            self.json.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        print(comparison_text(rows))
