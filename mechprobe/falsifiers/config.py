@@ -83,7 +83,7 @@ class FalsifierConfig:
     """Which words are injected: those that score highest, or those that go with the label."""
     n_masked: int = 6
     """Words most telling of the label that are masked."""
-    n_keywords: int = 8
+    n_keywords: int = 4
     """Words most telling of the label that count as keywords, beside those of the taxonomy."""
     top_share: float = 0.1
     """Share of the passages that count as top-scoring in the keyword overlap."""

@@ -202,14 +202,6 @@ class PassageReader:
         return encode_rows(self.sae, acts)
 
 
-def without_lost(
-    passages: Sequence[Passage], scores: Float[np.ndarray, "passage scorer"]
-) -> tuple[tuple[Passage, ...], Float[np.ndarray, "kept scorer"]]:
-    """The passages that were rendered, with their scores."""
-    kept = np.isfinite(scores).all(axis=1)
-    return tuple(one for one, keep in zip(passages, kept, strict=True) if keep), scores[kept]
-
-
 def _tokens_of(rendering: Rendering, passage: Passage) -> Int[np.ndarray, "tok"]:
     try:
         return rendering.tokens_of(passage.as_span)

@@ -65,7 +65,10 @@ def telling_words(
 def liked_words(
     reader: PassageReader, positives: Sequence[Passage], scorers: Sequence[TokenScorer], n: int
 ) -> list[tuple[str, ...]]:
-    """For each scorer the words of these passages that score highest on average."""
+    """For each scorer the words of these passages that score highest on average.
+
+    Where a passage is read at its last token only, those that stand there: elsewhere the scorer is not asked.
+    """
     totals: dict[str, Float[np.ndarray, "scorer"]] = {}
     counts: Counter[str] = Counter()
     found = reader.token_scores(positives, scorers)
@@ -73,18 +76,19 @@ def liked_words(
     for number, passage in enumerate(positives):
         here = slice(ends[number], ends[number + 1])
         starts, stops = found.char_start[here], found.char_end[here]
-        for first, last in find_words(passage.text):
+        words = find_words(passage.text)
+        for first, last in words[-1:] if reader.reading == "last" else words:
             inside = (stops > first) & (starts < last)
             if inside.any():
                 word = passage.text[first:last].lower()
                 totals[word] = totals.get(word, 0.0) + found.scores[here][inside].mean(axis=0)
                 counts[word] += 1
-    words = sorted(word for word, count in counts.items() if count >= MIN_COUNT)
-    if not words:
+    common = sorted(word for word, count in counts.items() if count >= MIN_COUNT)
+    if not common:
         return [() for _ in scorers]
-    means = np.stack([totals[word] / counts[word] for word in words])
+    means = np.stack([totals[word] / counts[word] for word in common])
     order = np.argsort(-means, axis=0, kind="stable")[:n]
-    return [tuple(words[i] for i in column) for column in order.T]
+    return [tuple(common[i] for i in column) for column in order.T]
 
 
 def _passage_counts(passages: Sequence[Passage]) -> Counter[str]:

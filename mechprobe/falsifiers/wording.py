@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mechprobe.errors import DataError
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,21 +52,28 @@ def replace_words(text: str, new: Mapping[int, str]) -> str:
     return "".join([*parts, text[done:]])
 
 
-def paraphrase(text: str, wording: Wording, rng: np.random.Generator) -> str | None:
-    """The text with everything replaced that has a paraphrase, longest phrases first; None where nothing has."""
-    if not wording.paraphrases:
-        return None
-    # As the paraphrases are put in at once, none of them is paraphrased again.
-    names = sorted(wording.paraphrases, key=len, reverse=True)
-    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, names)) + r")\b", re.IGNORECASE)
+def paraphrase(text: str, wording: Wording, rng: np.random.Generator) -> str:
+    """The text with everything replaced that has a paraphrase, a longer phrase before a part of it."""
 
-    def other(match: re.Match[str]) -> str:
-        options = wording.paraphrases[match.group().lower()]
-        chosen = options[int(rng.integers(len(options)))]
-        return chosen.capitalize() if match.group()[:1].isupper() else chosen
+    def other(name: str) -> str:
+        options = wording.paraphrases[name]
+        return options[int(rng.integers(len(options)))]
 
-    found, n = pattern.subn(other, text)
-    return found if n else None
+    return replace_phrases(text, list(wording.paraphrases), other)
+
+
+def replace_phrases(text: str, names: Sequence[str], other: Callable[[str], str]) -> str:
+    """The text with each of the named words and phrases replaced, all at once, so that none is replaced twice."""
+    if not names:
+        return text
+    longest_first = sorted(names, key=len, reverse=True)
+    pattern = r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b"
+
+    def put(match: re.Match[str]) -> str:
+        new = other(match.group().lower())
+        return new.capitalize() if match.group()[:1].isupper() else new
+
+    return re.sub(pattern, put, text, flags=re.IGNORECASE)
 
 
 def synonym_groups(groups: list[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
