@@ -124,7 +124,11 @@ def scorers_of(
     for one in sets:
         for indicator, probe in zip(one.indicators, one.probes, strict=True):
             scorer = TokenScorer(
-                name=one.scorer, hook_name=one.hook_name, reads=one.reads, probe=probe
+                name=one.scorer,
+                hook_name=one.hook_name,
+                reads=one.reads,
+                probe=probe,
+                layout=one.layout,
             )
             found.setdefault(indicator, []).append(scorer)
     if features and (sae is None or not feature_hook):

@@ -20,6 +20,7 @@ from mechprobe.models.batches import TokenBatch, length_sorted_batches
 from mechprobe.models.rendering import Rendering
 from mechprobe.models.subject import Subject
 from mechprobe.probes.estimators import Reads
+from mechprobe.probes.layers import Layout
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.probe import Probe
@@ -39,6 +40,13 @@ class TokenScorer:
     hook_name: str
     reads: Reads
     probe: Probe
+    layout: Layout | None = None
+    """For a probe over several hook points: whose columns are whose."""
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """The hook points that it reads."""
+        return self.layout.hook_names if self.layout else (self.hook_name,)
 
 
 def feature_scorer(feature: int, d_sae: int, hook_name: str) -> TokenScorer:
@@ -165,7 +173,7 @@ class PassageReader:
         scorers: Sequence[TokenScorer],
     ) -> Mapping[str, Float[Tensor, "row _"]]:
         """Activations of the needed tokens, numbered through all renderings, by hook point."""
-        names = list(dict.fromkeys(scorer.hook_name for scorer in scorers))
+        names = list(dict.fromkeys(name for scorer in scorers for name in scorer.hook_names))
         acts = {name: torch.zeros(len(needed), self.subject.width(name)) for name in names}
         sequences = list(_sequences(renderings, needed, is_causal=self.subject.is_causal))
         lengths = [len(token_ids) for token_ids, _ in sequences]
@@ -188,18 +196,19 @@ class PassageReader:
         for at, scorer in enumerate(scorers):
             key = scorer.hook_name, scorer.reads
             if key not in read:
-                read[key] = self._read(acts[scorer.hook_name], scorer)
+                read[key] = self._read(acts, scorer)
             scores[:, at] = scorer.probe.score(read[key])
         return scores
 
-    def _read(self, acts: Tensor, scorer: TokenScorer) -> Matrix:
+    def _read(self, acts: Mapping[str, Tensor], scorer: TokenScorer) -> Matrix:
         if scorer.reads == "acts":
-            return acts.numpy()
-        if self.sae is None:
+            parts: dict[str, Matrix] = {name: acts[name].numpy() for name in scorer.hook_names}
+            return scorer.layout.join(parts) if scorer.layout else parts[scorer.hook_name]
+        if self.sae is None or scorer.layout is not None:
             raise ConfigError(
-                f"{scorer.name!r} reads the features of an SAE at {scorer.hook_name}; give that SAE."
+                f"{scorer.name!r} reads features at {scorer.hook_name}; give the one SAE of that hook point."
             )
-        return encode_rows(self.sae, acts)
+        return encode_rows(self.sae, acts[scorer.hook_name])
 
 
 def _tokens_of(rendering: Rendering, passage: Passage) -> Int[np.ndarray, "tok"]:
