@@ -116,11 +116,11 @@ class Collector:
             table=detection_table(self._rows),
             roc=pd.concat(roc, ignore_index=True) if roc else self._roc[0],
             scores=pd.concat(self._scores, ignore_index=True),
-            comparisons=self._compare(comparisons),
+            comparisons=self.compare(comparisons),
             bank=bank,
         )
 
-    def _compare(self, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    def compare(self, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
         """Differences of the pairs that scored the same units, of which there are enough; p_holm: over indicators."""
         rows: list[dict[str, object]] = []
         for (indicator, unit, hook_name, scorer), units in self._units.items():

@@ -76,7 +76,7 @@ def find_series(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def _paired(rows: pd.DataFrame, first: str, second: str) -> tuple[pd.DataFrame, int]:
     """The turns that both scored, with both scores, and how many rows have no partner."""
     one, other = find_series(rows, first), find_series(rows, second)
-    if one["indicator"].nunique() == other["indicator"].nunique() == 1:
+    if len(set(one["indicator"])) == len(set(other["indicator"])) == 1:
         # What a scorer was made of ("max_over_18"), rather than what it looks for.
         other = other.assign(indicator=one["indicator"].iloc[0])
     keys = ["indicator", "transcript", "turn"]

@@ -92,7 +92,7 @@ def _load(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
-        elif path.suffix in (".csv", ".gz", ".tsv"):
+        elif {".csv", ".tsv"} & set(path.suffixes[-2:]):
             table = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",")
         else:
             raise DataError(f"{path.name} is neither .parquet nor .csv; convert it to one of them.")

@@ -36,6 +36,15 @@ def test_an_indicator_without_labels_gets_a_row_without_a_figure() -> None:
     assert roc_rows(units, indicator="a", scorer="b", unit="turn").empty
 
 
+def test_fewer_than_five_positives_are_too_few_for_a_figure() -> None:
+    for n_pos, is_given in ((4, False), (5, True)):
+        units = units_of(np.arange(60.0), np.arange(60) >= 60 - n_pos)
+        row = detection_row(units, indicator="strategic_attention", scorer="length", unit="turn")
+        figures = [row["auroc"], row["auroc_low"], row["auroc_high"], row["tpr_at_5pct"]]
+        assert np.isfinite(figures).tolist() == [is_given] * 4  # type: ignore[arg-type]
+        assert row["n_pos"] == n_pos
+
+
 def test_a_rate_that_the_negatives_cannot_resolve_is_not_given() -> None:
     units = units_of(np.arange(60.0), np.arange(60) >= 40)
     assert np.isnan(resolved_tpr(units, 0.01))

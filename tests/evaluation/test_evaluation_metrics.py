@@ -14,8 +14,11 @@ from mechprobe.evaluation.metrics import auroc, quantile_point, roc_curve, tpr_a
 from mechprobe.evaluation.units import (
     Turns,
     Units,
+    highest_of_many_chance,
     mixed_chance,
+    mixed_chance_across,
     mixed_units,
+    transcript_chance,
     transcript_units,
     turn_units,
 )
@@ -108,6 +111,43 @@ def test_mixed_chance_of_one_turn_a_transcript_is_a_half() -> None:
         in_positive=np.array([True, False, False, True]),
     )
     assert mixed_chance(turns) == 0.5
+
+
+def test_without_negative_turns_of_their_own_positive_transcripts_have_the_simple_chance() -> None:
+    turns = Turns(
+        transcript=np.array([0, 1, 1, 1, 2, 2]),
+        is_positive=np.array([True, True, True, True, False, False]),
+        in_positive=np.array([True, True, True, True, False, False]),
+    )
+    # One turn beats another with 1/2, the highest of three with 3/4.
+    assert mixed_chance(turns) == mixed_chance_across(turns) == (1 / 2 + 3 / 4) / 2
+
+
+def test_turn_scores_that_know_nothing_rank_long_transcripts_high() -> None:
+    rng = np.random.default_rng(4)
+    n_turns = np.r_[rng.integers(1, 4, size=30), rng.integers(3, 9, size=50)]
+    transcript = np.repeat(np.arange(80), n_turns)
+    positive = transcript < 30
+    turns = Turns(transcript=transcript, is_positive=positive, in_positive=positive)
+    drawn = []
+    for _ in range(400):
+        units = transcript_units(rng.normal(size=len(transcript)), turns)
+        drawn.append(auroc(units.scores, units.is_positive))
+    error = np.std(drawn) / np.sqrt(len(drawn))
+    assert np.mean(drawn) == pytest.approx(transcript_chance(turns), abs=4 * error)
+    assert transcript_chance(turns) < 0.35
+
+
+def test_the_highest_of_two_beats_one_and_three_as_often_as_worked_out() -> None:
+    chance = highest_of_many_chance(np.array([2]), np.array([1, 3, 3]))
+    assert chance == pytest.approx((2 / 3 + 2 * 2 / 5) / 3)
+    assert np.isnan(highest_of_many_chance(np.array([2]), np.array([], dtype=np.int64)))
+
+
+@given(tied_cases)
+def test_negated_scores_turn_the_auroc_over(cases: list[tuple[int, bool]]) -> None:
+    scores, labels = arrays(cases)
+    assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels))
 
 
 def test_units_of_a_small_case_are_those_of_the_paper() -> None:
