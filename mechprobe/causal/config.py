@@ -31,7 +31,7 @@ class CausalConfig:
     n_fit_spans: int = 300
     """Spans of each indicator and label that its direction is fitted on."""
     n_replicates: int = 2
-    """Further fits of each difference of means on a random half of its spans: does the verdict stand?"""
+    """Further fits of each direction (other halves of the spans, SAEs of other seeds): does the verdict stand?"""
     n_random: int = 100
     """Operation-matched random directions; 19 are the least that can reach p = .05."""
     n_covariance_matched: int = 2

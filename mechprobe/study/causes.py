@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -18,12 +17,18 @@ from mechprobe.causal.places.heads import head_map
 from mechprobe.causal.places.parts import part_map
 from mechprobe.causal.places.site_map import best_site, best_sites, site_sweep
 from mechprobe.causal.protocol import run_causal
-from mechprobe.causal.swaps import feature_direction
 from mechprobe.causal.tables.results import KnownTruth
-from mechprobe.errors import DataError, ShapeError
+from mechprobe.errors import DataError
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.records import atomic_write_text
 from mechprobe.study.chosen_sites import SITE_FILE, ChosenSites, write_sites
+from mechprobe.study.replicates import (
+    RETRAINED,
+    best_features,
+    feature_directions,
+    refit_patterns,
+    retrained_features,
+)
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
@@ -66,7 +71,7 @@ def causal_stage(run: Run, sites_digest: str, probe_digest: str) -> Stage:
         inputs={"site": sites_digest, "probes": probe_digest},
         run=lambda: _judge(run),
         outputs=tuple(run.folder / name for name in names),
-        partial=(run.folder / "causal" / KEPT,),
+        partial=(run.folder / "causal" / KEPT, run.folder / "causal" / RETRAINED),
         seed=run.config.causal.seed,
     )
 
@@ -167,26 +172,16 @@ def _further_directions(run: Run, spans: SpanActs) -> Sequence[Direction]:
         )
         for name in probes.indicators
     ]
+    n = run.config.causal.n_replicates
+    strengths = {name: probes.probe(name).strength for name in probes.indicators}
+    found += refit_patterns(spans, strengths, PROBE_DIRECTION, n, seed=run.config.causal.seed)
     # A feature is read off one token's activation, so it has no place where spans are averaged.
     if hook_name != run.feature_hook or spans.site.position == "span_all":
         return found
-    features = pd.read_parquet(run.folder / "features.parquet")
-    best: Any = features[features["rank"] == 1]
-    named = {row.indicator: [int(row.feature)] for row in best.itertuples()}
-    found += _feature_directions(run, spans, FEATURE_DIRECTION, named)
+    best = best_features(pd.read_parquet(run.folder / "features.parquet"))
+    found += feature_directions(spans, run.sae, FEATURE_DIRECTION, best)
+    if not run.config.sae_checkpoint:
+        found += retrained_features(run, FEATURE_DIRECTION, spans, n)
     sparse = bank.find(SPARSE_SCORER, hook_name)
     read = {name: np.flatnonzero(sparse.probe(name).weight).tolist() for name in sparse.indicators}
-    return found + _feature_directions(run, spans, FEATURES_DIRECTION, read)
-
-
-def _feature_directions(
-    run: Run, spans: SpanActs, name: str, features: Mapping[str, Sequence[int]]
-) -> list[Direction]:
-    """Features as directions, where they fire on the indicator at all."""
-    found: list[Direction] = []
-    for indicator, chosen in features.items():
-        with suppress(ShapeError):
-            found.append(
-                feature_direction(spans, run.sae, indicator=indicator, name=name, features=chosen)
-            )
-    return found
+    return found + feature_directions(spans, run.sae, FEATURES_DIRECTION, read)

@@ -6,6 +6,7 @@ not flattered. Where a study has no splits the same spans serve for both, and th
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,7 @@ COLUMNS = (
 def write_feature_tables(run: Run) -> int:
     """Write both tables; return how many different features they show."""
     store = open_features(run, "transcripts")
-    spans = span_table(run.store.tokens, run.transcripts)
-    labelled = span_last_tokens(spans, run.taxonomy.slugs, n_tokens=run.store.n_tokens)
-    splits = np.array([run.transcripts[c].split for c in labelled.conversation])
-    active = store.csr(labelled.rows)
-    rows: list[dict[str, Any]] = []
-    for at, indicator in enumerate(run.taxonomy.slugs):
-        used = np.flatnonzero(labelled.kinds[:, at] != NOT_USED)
-        kinds = labelled.kinds[used, at]
-        rows += _rank(indicator, active[used], kinds, splits[used], run.config.n_features)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = rank_features(run, store.csr)
     examples = {
         int(feature): _examples(run, store, int(feature))
         for feature in dict.fromkeys(table["feature"].tolist())
@@ -62,6 +54,24 @@ def write_feature_tables(run: Run) -> int:
     table.to_parquet(run.folder / "features.parquet")
     atomic_write_text(run.folder / "feature_examples.json", json.dumps(examples) + "\n")
     return len(examples)
+
+
+def rank_features(run: Run, read: Callable[[np.ndarray], sp.csr_matrix]) -> pd.DataFrame:
+    """The best features of every indicator; columns of COLUMNS but for density and words.
+
+    Args:
+        read: rows of the store -> their feature activations.
+    """
+    spans = span_table(run.store.tokens, run.transcripts)
+    labelled = span_last_tokens(spans, run.taxonomy.slugs, n_tokens=run.store.n_tokens)
+    splits = np.array([run.transcripts[c].split for c in labelled.conversation])
+    active = read(labelled.rows)
+    rows: list[dict[str, Any]] = []
+    for at, indicator in enumerate(run.taxonomy.slugs):
+        used = np.flatnonzero(labelled.kinds[:, at] != NOT_USED)
+        kinds = labelled.kinds[used, at]
+        rows += _rank(indicator, active[used], kinds, splits[used], run.config.n_features)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _rank(

@@ -29,10 +29,9 @@ def steering_stage(run: Run, sites_digest: str) -> Stage:
 
 
 def _steer(run: Run) -> Mapping[str, Any]:
-    pairs = [pair for pair in run.pairs if pair.split == "test"]
     found: FreeTextTables = run_free_text(
         run.subject,
-        pairs,
+        run.pairs,
         run.transcripts,
         _directions(run),
         run.sites.of,
@@ -42,7 +41,8 @@ def _steer(run: Run) -> Mapping[str, Any]:
     )
     for name in TABLES:
         getattr(found, name).to_parquet(run.folder / f"{name}.parquet")
-    return {name: len(getattr(found, name)) for name in TABLES}
+    counts = {name: len(getattr(found, name)) for name in TABLES}
+    return {**counts, "writing_hooks": dict(found.writing_hooks)}
 
 
 def _directions(run: Run) -> dict[str, Direction]:

@@ -9,6 +9,7 @@ from mechprobe.causal.writing.free_tables import FREE_COLUMNS, GENERATION_COLUMN
 from mechprobe.causal.writing.free_text import run_free_text
 from mechprobe.causal.writing.prompting import with_instruction
 from mechprobe.causal.writing.strength import EQUAL_DAMAGE_COLUMNS
+from mechprobe.causal.writing.writing_hooks import strongest
 from mechprobe.errors import ConfigError, DataError
 
 SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
@@ -30,7 +31,7 @@ def tables(planted):
     found = fit_directions(span_acts(planted.subject, planted.transcripts, SITE), ["lie", "boast"])
     return run_free_text(
         planted.subject,
-        [p for p in planted.pairs if p.split == "test"],
+        planted.pairs,
         planted.transcripts,
         {direction.indicator: direction for direction in found},
         {"lie": SITE, "boast": SITE},
@@ -55,8 +56,17 @@ def test_every_table_has_its_columns_and_its_rows(tables):
         ("prompt", "none"): 2,
     }
     assert tables.generations.groupby(["indicator", "direction"]).size().min() >= 2
-    assert set(tables.damage.hook_name) == {"blocks.0.hook_out", "blocks.1.hook_resid_post"}
+    chosen = max(tables.writing_hooks, key=lambda name: tables.writing_hooks[name])
+    assert set(tables.writing_hooks) == {"blocks.0.hook_resid_post", "blocks.1.hook_resid_post"}
+    assert set(tables.damage.hook_name) == {"blocks.0.hook_out", chosen}
     assert (tables.equal_damage.control == "none").sum() == 2
+
+
+def test_the_place_of_writing_is_chosen_on_the_select_split(planted):
+    unsplit = [p for p in planted.pairs if p.split != "select"]
+    with pytest.raises(DataError, match="no matched pair has split 'select'"):
+        run_free_text(planted.subject, unsplit, planted.transcripts, {}, {}, CONFIG)
+    assert strongest({"a": 0.1, "b": 0.3, "c": 0.3}) == "b"
 
 
 def test_a_drivers_thought_moves_what_follows_and_a_readouts_does_not(tables):

@@ -16,18 +16,20 @@ class FreeTextConfig:
     audit_outcome: str = "audit"
     """Name of the questions that accuracy is measured on; "" for none."""
     writing_hook: str = ""
-    """Hook point at which the writing of a thought is steered; "" for what the last block puts out."""
+    """Hook point at which the writing of a thought is steered; "": the block that does most on the select split."""
     target_kl: float = 0.05
     """Damage of steered writing, nats a token on neutral text; at .1 a fifth of a small model's texts break."""
     equal_kl: float = 0.1
     """Damage at which directions are compared at their site, nats a token on neutral text."""
     n_prompts: int = 48
     """Prompts before the reasoning, the same for all indicators."""
+    n_select_prompts: int = 16
+    """Prompts of the select split on which the hook point of writing is chosen."""
     n_site_prompts: int = 16
     """Prompts of each indicator and natural side that end after its thought."""
     n_random: int = 2
     """Random directions beside each direction in free text."""
-    n_equal_random: int = 10
+    n_equal_random: int = 19
     """Random directions in the comparison at equal damage."""
     n_equal_pairs: int = 24
     """Pairs of each indicator in that comparison."""
@@ -47,7 +49,14 @@ class FreeTextConfig:
     """Seed of texts and random directions."""
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "n_site_prompts", "n_neutral", "n_equal_pairs", "n_samples"):
+        for name in (
+            "n_prompts",
+            "n_select_prompts",
+            "n_site_prompts",
+            "n_neutral",
+            "n_equal_pairs",
+            "n_samples",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 

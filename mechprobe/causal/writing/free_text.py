@@ -8,12 +8,9 @@ whether it is written at all, and what the model then does.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from mechprobe.causal.checks.controls import random_directions
 from mechprobe.causal.directions import Direction
 from mechprobe.causal.places.sites import Site
 from mechprobe.causal.writing.audit_questions import audit_questions
@@ -34,15 +31,15 @@ from mechprobe.causal.writing.neutral import NeutralText, needed, neutral_text
 from mechprobe.causal.writing.prompting import Rewording, prompt_effects, prompt_rows
 from mechprobe.causal.writing.pushes import Push
 from mechprobe.causal.writing.site_texts import site_runs
-from mechprobe.causal.writing.strength import (
-    EQUAL_DAMAGE_COLUMNS,
-    calibrate,
+from mechprobe.causal.writing.strength import EQUAL_DAMAGE_COLUMNS
+from mechprobe.causal.writing.writing_hooks import (
+    fit_writing,
+    spread_pairs,
+    steering_strength,
+    strongest,
+    writing_pushes,
 )
-from mechprobe.causal.writing.writing_directions import (
-    WritingDirection,
-    writing_acts,
-    writing_directions,
-)
+from mechprobe.errors import DataError
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.pairs import MatchedPair
 from mechprobe.transcripts.transcript import Transcript
@@ -60,6 +57,8 @@ class FreeTextTables:
     """DAMAGE_COLUMNS: one row a push of the writing."""
     equal_damage: pd.DataFrame
     """EQUAL_DAMAGE_COLUMNS: one row a direction at its site."""
+    writing_hooks: Mapping[str, float]
+    """Hook point at which the writing of a thought may be steered -> what that does on the select split."""
 
 
 def run_free_text(
@@ -76,7 +75,7 @@ def run_free_text(
     """Measure every indicator that has a direction and a site.
 
     Args:
-        pairs: of the split that verdicts rest on.
+        pairs: those of split "test" are measured; those of "select" choose where writing is steered.
         transcripts: those of split "fit" make the writing directions; those without held indicators are neutral.
         plan: how to see in a text that a thought is written; None where no exact rule is known.
         rewordings: prompts that steering is held against, by name.
@@ -86,14 +85,13 @@ def run_free_text(
     """
     neutral = needed(neutral_text(subject, transcripts, config.n_neutral))
     fit = [transcript for transcript in transcripts if transcript.split == "fit"]
-    at_sites = site_runs(subject, pairs, directions, sites, config)
-    hook_name = config.writing_hook or f"blocks.{subject.n_layers - 1}.hook_resid_post"
-    found = writing_directions(
-        writing_acts(subject, fit, hook_name, n_transcripts=config.n_writing_transcripts),
-        list(directions),
-    )
-    pushes = _writing_pushes(subject, neutral, hook_name, found, config)
-    some = _spread(pairs, config.n_prompts)
+    test, select = ([p for p in pairs if p.split == split] for split in ("test", "select"))
+    at_sites = site_runs(subject, test, directions, sites, config)
+    hooks = _writing_hooks(subject, select, neutral, fit, list(directions), config, plan)
+    hook_name = strongest(hooks)
+    found = fit_writing(subject, fit, hook_name, list(directions), config)
+    pushes = writing_pushes(subject, neutral, hook_name, found, config, n_random=config.n_random)
+    some = spread_pairs(test, config.n_prompts)
     with tqdm(desc="free text", unit=" texts", disable=None) as bar:
         written = run_free(
             subject,
@@ -116,7 +114,7 @@ def run_free_text(
         damage = _damage(
             subject,
             neutral,
-            pairs,
+            test,
             _together({hook_name: pushes}, pushes_of(compared, directions)),
             config,
         )
@@ -137,43 +135,31 @@ def run_free_text(
         ),
         damage=_table(list(damage_rows(damage)), DAMAGE_COLUMNS),
         equal_damage=_table(
-            equal_damage_table(subject, pairs, compared, directions, sites, config),
+            equal_damage_table(subject, test, compared, directions, sites, config),
             EQUAL_DAMAGE_COLUMNS,
         ),
+        writing_hooks=hooks,
     )
 
 
-def _writing_pushes(
+def _writing_hooks(
     subject: Subject,
+    select: Sequence[MatchedPair],
     neutral: NeutralText,
-    hook_name: str,
-    found: Sequence[WritingDirection],
+    fit: Sequence[Transcript],
+    indicators: Sequence[str],
     config: FreeTextConfig,
-) -> list[Push]:
-    """Each writing direction up and down by its amount of equal damage, and random ones by theirs."""
-    drawn = random_directions(config.n_random, subject.width(hook_name), seed=config.seed + 8)
-    vectors = torch.cat([torch.stack([one.direction.vector for one in found]), drawn])
-    with tqdm(desc="amounts of equal damage", unit=" passes", disable=None) as bar:
-        amounts = calibrate(
-            subject, neutral, hook_name, vectors, target=config.target_kl, progress=bar.update
+    plan: PlanRules | None,
+) -> dict[str, float]:
+    """The configured hook point, or what steering after each block does on the select split."""
+    if config.writing_hook:
+        return {config.writing_hook: float("nan")}
+    if not select:
+        raise DataError(
+            "no matched pair has split 'select'; where writing is steered is chosen there. Give such pairs, or name "
+            "the hook point: free_text.writing_hook."
         )
-    pushes: list[Push] = []
-    for i, vector in enumerate(torch.unbind(vectors)):
-        is_own = i < len(found)
-        gap = found[i].direction.gap if is_own else float("nan")
-        for amount in (float(amounts.adding.amounts[i]), -float(amounts.removing.amounts[i])):
-            pushes.append(
-                Push(
-                    indicator=found[i].direction.indicator if is_own else "",
-                    direction=found[i].direction.name if is_own else "random",
-                    strength=amount / gap,
-                    control="none" if is_own else "random",
-                    draw=0 if is_own else i - len(found),
-                    vector=vector,
-                    amount=amount,
-                )
-            )
-    return pushes
+    return steering_strength(subject, select, neutral, fit, indicators, config, plan=plan)
 
 
 def _together(*tables: Mapping[str, Sequence[Push]]) -> dict[str, list[Push]]:
@@ -211,12 +197,6 @@ def _damage(
                 progress=bar.update,
             )
         ]
-
-
-def _spread(pairs: Sequence[MatchedPair], n: int) -> list[MatchedPair]:
-    """`n` pairs at even distances, so that all indicators have their share."""
-    places = np.linspace(0, len(pairs) - 1, min(n, len(pairs))).round().astype(int)
-    return [pairs[i] for i in dict.fromkeys(places.tolist())]
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
