@@ -60,7 +60,7 @@ def test_the_planted_directions_carry_the_thoughts_and_the_rest_does_nothing():
     )
     assert found.interchange_action >= 0.97 and found.interchange_audit >= 0.97
     assert found.strict_action >= 0.98 and found.strict_audit >= 0.98
-    assert found.cosine_mean >= 0.85
+    assert found.cosine_mean >= 0.95
 
 
 def test_a_fresh_probe_reads_the_obfuscated_site_badly_and_the_natural_one_well():

@@ -14,7 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechprobe.errors import ConfigError
-from mechprobe.models.organism.batches import Example, encode, pad_batch, vocabulary_ids
+from mechprobe.models.organism.batches import (
+    ANSWER_WEIGHT,
+    Example,
+    encode,
+    pad_batch,
+    vocabulary_ids,
+)
 from mechprobe.models.organism.datasets import swap_frames
 from mechprobe.models.organism.roles import RoleTable
 from mechprobe.models.organism.text import Audit, draw_audits
@@ -22,7 +28,7 @@ from mechprobe.models.organism.vocabulary import CLAUSE_END, INDICATORS, NO, YES
 from mechprobe.models.organism.world import Clause, Scene, World
 
 ClausePosition = Literal["span_last", "after_span"]
-BROKEN_SHARE = 0.5
+BROKEN_SHARE = 0.35
 N_AUDITS = 4
 
 
@@ -53,7 +59,7 @@ class FlipBatch:
 
     token_ids: Int[Tensor, "case pos"]
     weights: Float[Tensor, "case pos"]
-    """Weight of the loss of predicting each token."""
+    """Weight of the loss of predicting each token; thoughts of the flips have none, since nobody thinks like that."""
     at_site: Bool[Tensor, "case pos"]
     """One token a clause."""
     held: Float[Tensor, "clause indicator"]
@@ -70,7 +76,7 @@ class FlipBatch:
 def flip_batches(
     roles: RoleTable, site: ClauseSite, n_scenes: int, rng: np.random.Generator
 ) -> Iterator[FlipBatch]:
-    """Draw batches for ever, half of their scenes with independent clauses."""
+    """Draw batches for ever, a part of their scenes with independent clauses."""
     world = World(roles=roles)
     while True:
         drawn = [_draw(world, rng) for _ in range(n_scenes)]
@@ -108,6 +114,8 @@ def _encode(scene: Scene, audits: tuple[Audit, ...], roles: RoleTable) -> Exampl
 
 def _batch(examples: list[Example], scenes: list[Scene], site: ClauseSite) -> FlipBatch:
     token_ids, weights = pad_batch(examples)
+    flipped = torch.arange(len(weights))[:, None] >= len(weights) // 2
+    weights = weights.masked_fill(flipped & (weights < ANSWER_WEIGHT), 0.0)
     at_site = token_ids == vocabulary_ids()[CLAUSE_END]
     if site.position == "span_last":
         at_site = at_site.roll(-1, dims=1)

@@ -30,9 +30,9 @@ class PlantConfig:
 
     site: ClauseSite = field(default_factory=lambda: ClauseSite(layer=0, position="span_last"))
     training: ContinuedTraining = field(
-        default_factory=lambda: ContinuedTraining(n_steps=700, batch_size=64, lr=2e-3)
+        default_factory=lambda: ContinuedTraining(n_steps=600, batch_size=64, lr=2e-3)
     )
-    scale: float = 4.0
+    scale: float = 6.0
     """Coordinate of a held thought along its direction; 0 where it is not held."""
     interchange: float = 1.0
     """Weight of the loss of answers after a swap of the subspace."""
@@ -40,7 +40,7 @@ class PlantConfig:
     """Weight of the loss of answers after a change of everything but the subspace."""
     coordinates: float = 1.0
     """Weight of the mean squared error of the coordinates."""
-    quiet: float = 1.0
+    quiet: float = 4.0
     """Weight of the variance orthogonal to the subspace."""
 
 
