@@ -1,47 +1,71 @@
-"""Interval of an AUROC over 37 000 turns: all draws together against scikit-learn in a loop, on equal draws."""
+"""Paired bootstrap of two scorers over 37 000 turns: all draws together against scikit-learn in a loop, on equal draws."""
 
+import os
+import platform
 from dataclasses import replace
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.memory import peak_mib
 from benchmarks.timing import Row, compare
-from mechprobe.evaluation.bootstrap import bootstrap_aurocs, cluster_draws
+from mechprobe.evaluation.bootstrap import bootstrap_differences, cluster_draws
 from mechprobe.evaluation.units import Units
 
 N_TRANSCRIPTS, N_TURNS, N_BOOT, N_PEER = 2500, 37_000, 1000, 10
+SETTING = f"[2 scorers, {N_TURNS} turns, {N_TRANSCRIPTS} transcripts, {N_BOOT} draws]"
+COMMAND = "python -m benchmarks.run bootstrap"
 
 
-def measure() -> Row:
+def measure() -> list[Row]:
     """The peer does a hundredth of the draws and is counted a hundred times; ours draws anew each time."""
-    rng = np.random.default_rng(0)
-    clusters = np.sort(rng.integers(N_TRANSCRIPTS, size=N_TURNS))
-    is_positive = rng.random(N_TURNS) < 0.1
-    scores = rng.normal(size=N_TURNS) + is_positive
-    units = Units(scores=scores, is_positive=is_positive, clusters=clusters)
-    cluster = np.unique(clusters, return_inverse=True)[1]
+    first, second = made_units()
+    cluster = np.unique(first.clusters, return_inverse=True)[1]
     rows = np.arange(N_TURNS)
 
-    def loop(draws: np.ndarray) -> list[float]:
-        resamples = [np.repeat(rows, counts.astype(int)[cluster]) for counts in draws]
-        return [float(roc_auc_score(is_positive[taken], scores[taken])) for taken in resamples]
+    def loop(draws: np.ndarray) -> np.ndarray:
+        found: list[float] = []
+        for counts in draws:
+            taken = np.repeat(rows, counts.astype(int)[cluster])
+            labels = first.is_positive[taken]
+            aurocs = [roc_auc_score(labels, units.scores[taken]) for units in (first, second)]
+            found.append(float(aurocs[0] - aurocs[1]))
+        return np.array(found)
 
     def ours() -> np.ndarray:
         cluster_draws.cache_clear()
-        return bootstrap_aurocs(units, n_boot=N_BOOT, seed=0)
+        return bootstrap_differences(first, second, n_boot=N_BOOT, seed=0)
 
     draws = cluster_draws(int(cluster.max()) + 1, N_BOOT, 0)[:N_PEER]
     gap = np.abs(ours()[:N_PEER] - loop(draws)).max()
     assert gap <= 1e-12, f"the two bootstraps differ by {gap}"
     timed = compare(
-        f"bootstrap[{N_TURNS} turns, {N_TRANSCRIPTS} transcripts, {N_BOOT} draws]",
+        f"bootstrap{SETTING}",
         ours,
         lambda: loop(draws),
         amount=N_BOOT,
         unit="draws",
-        peer_name=f"roc_auc_score of each resample ({N_PEER} timed)",
-        command="python -m benchmarks.run bootstrap",
+        peer_name=f"roc_auc_score of each resample and scorer ({N_PEER} draws timed)",
+        command=COMMAND,
     )
+    return [for_all_draws(timed), memory(peak_mib(ours), peak_mib(lambda: loop(draws)))]
+
+
+def made_units() -> tuple[Units, Units]:
+    """Two scorers of the same turns, one better than the other."""
+    rng = np.random.default_rng(0)
+    clusters = np.sort(rng.integers(N_TRANSCRIPTS, size=N_TURNS))
+    is_positive = rng.random(N_TURNS) < 0.1
+    better = rng.normal(size=N_TURNS) + is_positive
+    worse = better + rng.normal(size=N_TURNS)
+    return (
+        Units(scores=better, is_positive=is_positive, clusters=clusters),
+        Units(scores=worse, is_positive=is_positive, clusters=clusters),
+    )
+
+
+def for_all_draws(timed: Row) -> Row:
+    """The row as if the peer had done every draw."""
     share = N_PEER / N_BOOT
     return replace(
         timed,
@@ -49,4 +73,21 @@ def measure() -> Row:
         ratio=timed.ratio / share,
         ratio_low=timed.ratio_low / share,
         ratio_high=timed.ratio_high / share,
+    )
+
+
+def memory(ours: float, peer: float) -> Row:
+    """Peak memory; the peer's does not grow with the draws, ours up to its block of draws does."""
+    return Row(
+        name=f"bootstrap_memory{SETTING}",
+        ours=ours,
+        peer=peer,
+        ratio=peer / ours,
+        unit="MiB at peak",
+        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
+        command=COMMAND,
+        ratio_low=peer / ours,
+        ratio_high=peer / ours,
+        rounds=1,
+        peer_name=f"roc_auc_score of each resample and scorer ({N_PEER} draws)",
     )

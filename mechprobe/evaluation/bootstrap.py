@@ -85,9 +85,7 @@ def auroc_difference(
         LabelError: the two do not have the same labels and transcripts.
         ShapeError: they differ in length.
     """
-    check_paired(first, second)
-    draws = bootstrap_aurocs(first, n_boot=n_boot, seed=seed)
-    draws = draws - bootstrap_aurocs(second, n_boot=n_boot, seed=seed)
+    draws = bootstrap_differences(first, second, n_boot=n_boot, seed=seed)
     kept = draws[np.isfinite(draws)]
     value = auroc(first.scores, first.is_positive) - auroc(second.scores, second.is_positive)
     low, high = _percentiles(kept, level) if len(kept) else (-1.0, 1.0)
@@ -112,6 +110,19 @@ def check_paired(first: Units, second: Units) -> None:
             f"{int((~same).sum())} of {len(same)} units have another label or transcript in the second "
             "scorer; bring both into the same order."
         )
+
+
+def bootstrap_differences(
+    first: Units, second: Units, *, n_boot: int, seed: int
+) -> Float[np.ndarray, "draw"]:
+    """AUROC of `first` minus that of `second` on each resample of the transcripts; NaN where it lacks a class.
+
+    Raises:
+        ShapeError, LabelError: the units are not the same, or cannot be ranked.
+    """
+    check_paired(first, second)
+    draws = bootstrap_aurocs(first, n_boot=n_boot, seed=seed)
+    return draws - bootstrap_aurocs(second, n_boot=n_boot, seed=seed)
 
 
 def bootstrap_aurocs(units: Units, *, n_boot: int, seed: int) -> Float[np.ndarray, "draw"]:
