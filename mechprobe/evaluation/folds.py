@@ -8,10 +8,18 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
-from mechprobe.probes.aggregation import Pooling, pool
+from mechprobe.probes.aggregation import (
+    PAPER_POOLING,
+    Pooling,
+    PoolingRule,
+    View,
+    ViewPoolings,
+    pool_views,
+)
 from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
 from mechprobe.probes.examples import LabelledTokens
+from mechprobe.probes.labelling import LabelRule, draw_balanced
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
 
@@ -73,12 +81,23 @@ def fit_fold(
     source: TokenSource,
     estimators: Sequence[str],
     *,
+    rule: LabelRule | None = None,
     seed: int = 0,
 ) -> Iterator[Calibrated]:
-    """Every estimator that the source can serve; last, the probe that was given shuffled labels."""
+    """Every estimator that the source can serve; last, the probe that was given shuffled labels.
+
+    Args:
+        rule: says how the classes are balanced, among the rows fitted on; None: as they are.
+    """
     fit = labelled.take(fold.fit[labelled.conversation])
     select = labelled.take(fold.select[labelled.conversation])
-    columns = fittable(fit.labels)
+    fit_labels, select_labels = fit.labels, select.labels
+    if rule and rule.balance == "draw":
+        # The select rows are fitted on in the end: both are drawn from.
+        ratio = rule.negatives_per_positive
+        fit_labels = draw_balanced(fit_labels, ratio, seed)
+        select_labels = draw_balanced(select_labels, ratio, seed)
+    columns = fittable(fit_labels)
     scorers = {name: find_estimator(name) for name in estimators}
     scorers[SHUFFLED_LABELS] = find_estimator("dense_logistic")
     for reads in ("acts", "feature_acts"):
@@ -87,10 +106,10 @@ def fit_fold(
             continue
         rows = LabelledRows(
             X=source.read(reads, fit.rows),
-            labels=fit.labels[:, columns],
+            labels=fit_labels[:, columns],
             indicators=tuple(labelled.indicators[at] for at in columns),
         )
-        held = HeldOutRows(X=source.read(reads, select.rows), labels=select.labels[:, columns])
+        held = HeldOutRows(X=source.read(reads, select.rows), labels=select_labels[:, columns])
         for scorer, estimator in chosen.items():
             if scorer == SHUFFLED_LABELS:
                 given = shuffle_labels(rows, seed), shuffle_held_out(held, seed)
@@ -117,16 +136,34 @@ def score_turns(
     fitted: Sequence[Calibrated], pooling: Pooling, source: TokenSource
 ) -> list[Float32[np.ndarray, "turn fitted"]]:
     """Turn scores of every probe set, each block of tokens being read once for all of them."""
-    blocks = np.array_split(pooling.rows, max(1, -(-len(pooling.rows) // _BLOCK)))
-    scores: list[list[np.ndarray]] = [[] for _ in fitted]
+    plan = ViewPoolings(rows=pooling.rows, views={"full": pooling})
+    return [views["full"] for views in score_views(fitted, plan, source)]
+
+
+def score_views(
+    fitted: Sequence[Calibrated],
+    plan: ViewPoolings,
+    source: TokenSource,
+    rule: PoolingRule = PAPER_POOLING,
+) -> list[dict[View, Float32[np.ndarray, "turn fitted"]]]:
+    """Turn scores of every probe set in every view; tokens are read and scored once, and pooled all at once."""
+    blocks = np.array_split(plan.rows, max(1, -(-len(plan.rows) // _BLOCK)))
+    scores: list[np.ndarray] = []
     for rows in blocks:
         read: dict[Reads, Matrix] = {}
-        for one, found in zip(fitted, scores, strict=True):
+        found: list[np.ndarray] = []
+        for one in fitted:
             reads = one.probes.reads
             if reads not in read:
                 read[reads] = source.read(reads, rows)
             found.append(one.score(read[reads]))
-    return [pool(np.concatenate(found), pooling).turn for found in scores]
+        scores.append(np.concatenate(found, axis=1))
+    pooled = pool_views(np.concatenate(scores), plan, rule)
+    ends = np.cumsum([len(one.columns) for one in fitted])
+    return [
+        {name: of_view.turn[:, end - len(one.columns) : end] for name, of_view in pooled.items()}
+        for one, end in zip(fitted, ends, strict=True)
+    ]
 
 
 def _negatives(

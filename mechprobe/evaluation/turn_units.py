@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int8
 from mechprobe.evaluation.results import Collector
 from mechprobe.evaluation.units import Turns, Units, mixed_units, transcript_units, turn_units
 from mechprobe.probes.examples import MISALIGNED
-from mechprobe.transcripts.transcript import Transcript
+from mechprobe.transcripts.asked import was_asked
+from mechprobe.transcripts.transcript import Section, Transcript
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -24,6 +25,8 @@ class TurnTruth:
     """1 has it, 0 has it not, -1 unlabelled or excluded."""
     in_positive: Bool[np.ndarray, "turn column"]
     """Whether any turn of the turn's transcript has it."""
+    neutral: Bool[np.ndarray, "turn"]
+    """Whether the turn's transcript is known to hold nothing: what thresholds are tuned on."""
 
 
 def turn_truth(
@@ -38,6 +41,7 @@ def turn_truth(
     """
     labels = np.full((len(turns), len(indicators) + 1), -1, dtype=np.int8)
     in_positive = np.zeros(labels.shape, dtype=bool)
+    neutral = np.zeros(len(turns), dtype=bool)
     keys = zip(turns["conversation"].tolist(), turns["turn"].tolist(), strict=True)
     for row, (conversation, turn) in enumerate(keys):
         transcript = transcripts[conversation]
@@ -49,23 +53,36 @@ def turn_truth(
         in_positive[row, :-1] = [slug in anywhere for slug in indicators]
         labels[row, -1] = bool(here) if judged is None else turn in judged
         in_positive[row, -1] = bool(anywhere if judged is None else judged)
+        asked = was_asked(transcript, indicators)
+        labels[row, :-1][~asked] = -1
+        nothing = not anywhere and not judged and transcript.is_misaligned is not True
+        neutral[row] = nothing and (bool(asked.all()) or transcript.is_misaligned is False)
+        if not (here or judged is not None or asked.all() or neutral[row]):
+            labels[row, -1] = -1
     ids = [transcripts[conversation].id for conversation in turns["conversation"]]
     return TurnTruth(
         columns=(*indicators, MISALIGNED),
         turns=turns.assign(transcript_id=ids),
         labels=labels,
         in_positive=in_positive,
+        neutral=neutral,
     )
 
 
-def turn_texts(transcripts: Sequence[Transcript], turns: pd.DataFrame) -> tuple[str, ...]:
-    """Reasoning and answers of the assistant in each turn: what text baselines read."""
+def turn_texts(
+    transcripts: Sequence[Transcript],
+    turns: pd.DataFrame,
+    sections: Sequence[Section] = ("reasoning", "answer"),
+) -> tuple[str, ...]:
+    """What the assistant wrote in each turn, in these sections: what text baselines read."""
     texts: list[str] = []
     keys = zip(turns["conversation"].tolist(), turns["turn"].tolist(), strict=True)
     for conversation, turn in keys:
         transcript = transcripts[conversation]
         messages = [transcript.messages[at] for at in transcript.assistant_messages(turn)]
-        texts.append("\n".join(f"{message.reasoning}\n{message.content}" for message in messages))
+        texts.append(
+            "\n".join(message.text(section) for message in messages for section in sections)
+        )
     return tuple(texts)
 
 

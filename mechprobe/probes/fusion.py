@@ -49,6 +49,8 @@ class OrRule:
     """One-sided upper confidence bound (Clopper-Pearson) on that rate for new negatives. By "joint" the
     thresholds were fitted to the same negatives, all in one number; measure again on others to be sure."""
     n_negatives: int
+    n_effective: float
+    """Independent negatives that tell as much."""
 
     def fires(self, scores: Float[np.ndarray, "unit probe"]) -> Bool[np.ndarray, "unit"]:
         """Whether the fused detector fires; a missing score (NaN) does not."""
@@ -114,6 +116,7 @@ def tune_or(
         fpr=float(fired.mean()),
         fpr_upper=upper_bound(float(fired.mean()) * n_effective, n_effective, level),
         n_negatives=n_units,
+        n_effective=n_effective,
     )
 
 

@@ -27,9 +27,8 @@ class LabelRule:
     """Sections whose tokens may be positive; spans elsewhere are left out."""
     rest_of_turn: Literal["left_out", "negative"] = "left_out"
     """What the other tokens of a turn with the indicator are."""
-    balance: Literal["none", "draw", "weights"] = "none"
-    """"draw" leaves out negatives by chance until they are `negatives_per_positive`; "weights" keeps all and
-    gives both classes of an indicator the same total weight."""
+    balance: Literal["none", "draw"] = "none"
+    """"draw" leaves out negatives of each indicator by chance until they are `negatives_per_positive`."""
     negatives_per_positive: float = 1.0
     """For balance "draw"."""
 
