@@ -6,6 +6,7 @@ or a name that is not known ends the reading. So a file can be wrong, but it can
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -70,10 +71,13 @@ def read_pickle(stream: BytesIO, names: Names, load: Callable[[Any], Any] | None
     """
     machine = _Machine(names=names, load=load)
     try:
-        for instruction, argument, _ in pickletools.genops(stream):
-            if instruction.name == "STOP":
-                return machine.take(1)[0]
-            _step(machine, instruction.name, argument)
+        with warnings.catch_warnings():
+            # Damaged text in a file makes Python warn of escape sequences before it is refused.
+            warnings.simplefilter("ignore")
+            for instruction, argument, _ in pickletools.genops(stream):
+                if instruction.name == "STOP":
+                    return machine.take(1)[0]
+                _step(machine, instruction.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"it is not a whole pickle ({error}); copy or download it again."

@@ -263,6 +263,8 @@ _NAMES: Names = {
     **_in_both_numpys("multiarray._reconstruct", lambda *_: _Array()),
     **_in_both_numpys("multiarray.scalar", _scalar),
     **_in_both_numpys("numeric._frombuffer", _from_bytes),
+    # How old protocols write bytes, and bytes that are empty.
     "_codecs.encode": _encode,
+    "__builtin__.bytes": lambda: b"",
     **{f"{_DETECTORS}.{name}": StandIn for name in _AUTHORS_CLASSES},
 }

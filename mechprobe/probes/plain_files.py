@@ -6,6 +6,7 @@ JSON file that says what they are, which is how SAELens lays out a folder. Pickl
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def refuse_pickle(path: Path) -> None:
     """Raise CheckpointError for a file that can only be read by running it."""
     if path.suffix.lower() in _PICKLES:
         raise CheckpointError(
-            f"{path} is a pickle ({path.suffix}), which can run code when it is read, so it is not; load it where you "
+            f"{path} ({path.suffix}) holds Python objects, and reading those can run code, so it is not read; load it where you "
             "trust it and give the fitted model to `import_sklearn`, or save coef_ and intercept_ with numpy.savez."
         )
 
@@ -95,12 +96,13 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         return {key: _array(value) for key, value in numbers.items() if _is_number(value)}, fields
     except (ValueError, KeyError, AttributeError, EOFError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); copy or write it again.") from error
-    except (zipfile.BadZipFile, SafetensorError) as error:
+    except (zipfile.BadZipFile, zlib.error, SafetensorError) as error:
         raise CheckpointError(f"{path} is cut short ({error}); copy or write it again.") from error
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
-    with np.load(path, allow_pickle=False) as stored:
+    # numpy leaves a file that it opened itself open when the zip is cut short.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         held = {key: stored[key] for key in stored.files}
     about = json.loads(str(held["about"])) if "about" in held else _side_car(path)
     numbers = {key: value for key, value in held.items() if value.dtype.kind in "fiu"}
