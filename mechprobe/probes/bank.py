@@ -1,58 +1,119 @@
 """All fitted probes of a study in one folder: safetensors for the numbers, JSON for what they are."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Float64
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mechprobe.errors import CheckpointError, ConfigError
-from mechprobe.probes.estimators import Reads
+from mechprobe.errors import CheckpointError, ConfigError, DataError
+from mechprobe.probes.bank_files import Arrays, pack, unpack
+from mechprobe.probes.estimators import Reads, scores_of
+from mechprobe.probes.layers import Layout
 from mechprobe.probes.linear import LinearProbe, check_width
 from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.probe import Probe
 from mechprobe.records import atomic_write_bytes, atomic_write_text
 
 _NUMBERS, _INDEX = "probes.safetensors", "probes.json"
+_SCHEMA = 2
+"""1 was sets of linear probes only and said no number; it is still read."""
+_DAMAGE = (
+    AttributeError,
+    DataError,
+    KeyError,
+    OSError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What reading a truncated or edited bank ends in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ProbeSet:
-    """The probes of one scorer at one hook point, one for each indicator.
+    """The probes of one scorer at one hook point, or over several together, one for each indicator.
 
     Raises:
-        ConfigError: there is not one probe for each indicator, or they differ in width.
+        ConfigError: there is not one probe for each indicator, they differ in width, or the layout of several
+            hook points is of another width or name.
     """
 
     scorer: str
     hook_name: str
     reads: Reads
     indicators: tuple[str, ...]
-    probes: tuple[LinearProbe, ...]
+    probes: tuple[Probe, ...]
+    layout: Layout | None = None
+    """For probes over several hook points: whose columns are whose; `hook_name` is then the layout's."""
 
     def __post_init__(self) -> None:
-        widths = {len(probe.weight) for probe in self.probes}
+        widths = {probe.width for probe in self.probes}
         if len(self.probes) != len(self.indicators) or len(widths) != 1:
             raise ConfigError(
                 f"scorer {self.scorer!r} has {len(self.probes)} probes of widths {sorted(widths)} for "
                 f"{len(self.indicators)} indicators; give one of the same width for each."
             )
+        layout = self.layout
+        if layout and (layout.hook_name, {layout.width}) != (self.hook_name, widths):
+            raise ConfigError(
+                f"scorer {self.scorer!r} at {self.hook_name!r} has probes of width {self.width} and a layout "
+                f"of {layout.width} columns named {layout.hook_name!r}; the two must agree."
+            )
+
+    @property
+    def width(self) -> int:
+        """Columns of the rows that the probes read."""
+        return self.probes[0].width
+
+    @property
+    def hook_widths(self) -> dict[str, int]:
+        """The hook points that the probes read, with the width of each."""
+        if self.layout is None:
+            return {self.hook_name: self.width}
+        return dict(zip(self.layout.hook_names, self.layout.widths, strict=True))
+
+    @property
+    def linear_probes(self) -> tuple[LinearProbe, ...]:
+        """The probes, if all are plain linear ones.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        for probe in self.probes:
+            if not isinstance(probe, LinearProbe):
+                raise ConfigError(
+                    f"scorer {self.scorer!r} at {self.hook_name!r} holds {probe.kind} probes, which have no "
+                    "one direction; ask for a linear scorer, or use their scores only."
+                )
+        return cast(tuple[LinearProbe, ...], self.probes)
 
     @property
     def weight(self) -> Float32[np.ndarray, "d indicator"]:
-        """The probes' weights side by side."""
-        return np.stack([probe.weight for probe in self.probes], axis=1)
+        """The linear probes' weights side by side."""
+        return np.stack([probe.weight for probe in self.linear_probes], axis=1)
 
     @property
     def bias(self) -> Float64[np.ndarray, "indicator"]:
-        """The probes' offsets."""
-        return np.array([probe.bias for probe in self.probes], dtype=np.float64)
+        """The linear probes' offsets."""
+        return np.array([probe.bias for probe in self.linear_probes], dtype=np.float64)
 
     def probe(self, indicator: str) -> LinearProbe:
-        """The probe of one indicator.
+        """The linear probe of one indicator.
+
+        Raises:
+            ConfigError: there is none, or the set is not of linear probes.
+        """
+        self.any_probe(indicator)
+        return self.linear_probes[self.indicators.index(indicator)]
+
+    def any_probe(self, indicator: str) -> Probe:
+        """The probe of one indicator, whatever its kind.
 
         Raises:
             ConfigError: there is none.
@@ -64,15 +125,33 @@ class ProbeSet:
             )
         return self.probes[self.indicators.index(indicator)]
 
+    def split_weight(self) -> dict[str, Float32[np.ndarray, "d indicator"]]:
+        """The linear probes' weights at each hook point that they read.
+
+        Raises:
+            ConfigError: the set is not of linear probes.
+        """
+        return self.layout.split(self.weight) if self.layout else {self.hook_name: self.weight}
+
     def score_all(self, X: Matrix) -> Float32[np.ndarray, "tok indicator"]:
-        """Scores of all indicators from one product with the rows.
+        """Scores of all indicators; those of linear probes from one product with the rows.
 
         Raises:
             ShapeError: the rows are not as wide as those the probes were fitted on.
         """
-        weight = self.weight
-        check_width(X, len(weight), f"scorer {self.scorer!r} at {self.hook_name!r}")
-        return np.asarray(X @ weight + self.bias.astype(np.float32), dtype=np.float32)
+        check_width(X, self.width, f"scorer {self.scorer!r} at {self.hook_name!r}")
+        return scores_of(self.probes, X)
+
+    def score_joined(self, parts: Mapping[str, Matrix]) -> Float32[np.ndarray, "tok indicator"]:
+        """Scores of all indicators from the rows of each hook point that the set reads.
+
+        Raises:
+            ConfigError: a hook point is missing.
+            ShapeError: the rows of one are not as wide as those the probes were fitted on.
+        """
+        widths = self.hook_widths
+        layout = Layout(hook_names=tuple(widths), widths=tuple(widths.values()))
+        return self.score_all(layout.join(parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,6 +163,8 @@ class ProbeBank:
     """
 
     sets: tuple[ProbeSet, ...]
+    model: str | None = None
+    """The model whose activations the probes read; None: not said."""
 
     def __post_init__(self) -> None:
         keys = [(one.scorer, one.hook_name) for one in self.sets]
@@ -107,14 +188,56 @@ class ProbeBank:
             )
         return found[0]
 
-    def save(self, folder: Path) -> None:
-        """Write the bank; the index comes last, so that a bank that can be read is whole."""
-        tensors: dict[str, np.ndarray] = {}
+    def check_fits(
+        self, model: str, acts: Mapping[str, int], feature_acts: Mapping[str, int] | None = None
+    ) -> None:
+        """Check that the bank can read what a model gives.
+
+        Args:
+            acts: width of the model's activations at each hook point.
+            feature_acts: number of SAE features at each hook point that has an SAE.
+
+        Raises:
+            CheckpointError: the bank is of another model, or reads a hook point that is not there or is of
+                another width.
+        """
+        if self.model not in (None, model):
+            raise CheckpointError(
+                f"the probe bank was fitted on {self.model!r}, not on {model!r}; probes do not carry over "
+                "between models: fit new ones, or load the model of the bank."
+            )
         for one in self.sets:
-            tensors[f"{_key(one)}/weight"] = np.ascontiguousarray(one.weight.T)
-            tensors[f"{_key(one)}/bias"] = one.bias
-        atomic_write_bytes(folder / _NUMBERS, save(tensors))
-        index = {"sets": [_describe(one) for one in self.sets]}
+            widths = acts if one.reads == "acts" else feature_acts or {}
+            for hook_name, width in one.hook_widths.items():
+                if widths.get(hook_name) != width:
+                    found = f"width {widths[hook_name]}" if hook_name in widths else "nothing"
+                    raise CheckpointError(
+                        f"scorer {one.scorer!r} reads width {width} at {hook_name!r}, where there is {found}; "
+                        f"there are {', '.join(widths) or 'none'}."
+                    )
+
+    def save(self, folder: Path) -> None:
+        """Write the bank; the index comes last, so that a bank that can be read is whole.
+
+        Raises:
+            ConfigError: a probe is of a class that cannot be stored.
+        """
+        arrays: Arrays = {}
+        sets: list[dict[str, Any]] = []
+        for one in self.sets:
+            probes = dict(zip(one.indicators, one.probes, strict=True))
+            packed, described = pack(probes, f"{one.hook_name}/{one.scorer}")
+            arrays |= packed
+            about: dict[str, Any] = {
+                "scorer": one.scorer,
+                "hook_name": one.hook_name,
+                "reads": one.reads,
+            }
+            if one.layout:
+                about["hooks"] = one.hook_widths
+            sets.append({**about, "probes": described})
+        atomic_write_bytes(folder / _NUMBERS, save(arrays))
+        index = {"schema": _SCHEMA, "model": self.model, "sets": sets}
         atomic_write_text(folder / _INDEX, json.dumps(index, indent=2) + "\n")
 
     @staticmethod
@@ -122,7 +245,8 @@ class ProbeBank:
         """Read a bank.
 
         Raises:
-            CheckpointError: the folder holds none, or index and numbers do not belong together.
+            CheckpointError: the folder holds none, it is of a newer schema, or index and numbers do not belong
+                together.
         """
         if not (folder / _INDEX).is_file() or not (folder / _NUMBERS).is_file():
             raise CheckpointError(
@@ -130,40 +254,28 @@ class ProbeBank:
             )
         try:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-            tensors = load_file(folder / _NUMBERS)
-            return ProbeBank(sets=tuple(_restore(one, tensors) for one in index["sets"]))
-        except (KeyError, ValueError, OSError, SafetensorError) as error:
+            if index.get("schema", 1) > _SCHEMA:
+                raise CheckpointError(
+                    f"the probe bank in {folder} is of schema {index['schema']}, this program reads up to "
+                    f"{_SCHEMA}; install the newer mechprobe that wrote it."
+                )
+            arrays = load_file(folder / _NUMBERS)
+            sets = tuple(_restore(one, arrays) for one in index["sets"])
+            return ProbeBank(sets=sets, model=index.get("model"))
+        except _DAMAGE as error:
             raise CheckpointError(
                 f"the probe bank in {folder} is damaged ({error}); run the probe stage again."
             ) from error
 
 
-def _key(one: ProbeSet) -> str:
-    return f"{one.hook_name}/{one.scorer}"
-
-
-def _describe(one: ProbeSet) -> dict[str, Any]:
-    return {
-        "scorer": one.scorer,
-        "hook_name": one.hook_name,
-        "reads": one.reads,
-        "probes": [
-            {"indicator": indicator, "kind": probe.kind, "settings": dict(probe.settings)}
-            for indicator, probe in zip(one.indicators, one.probes, strict=True)
-        ],
-    }
-
-
-def _restore(described: dict[str, Any], tensors: dict[str, np.ndarray]) -> ProbeSet:
-    key = f"{described['hook_name']}/{described['scorer']}"
-    weight, bias = tensors[f"{key}/weight"], tensors[f"{key}/bias"]
+def _restore(described: dict[str, Any], arrays: Arrays) -> ProbeSet:
+    probes = unpack(described["probes"], f"{described['hook_name']}/{described['scorer']}", arrays)
+    hooks = described.get("hooks")
     return ProbeSet(
         scorer=described["scorer"],
         hook_name=described["hook_name"],
         reads=described["reads"],
-        indicators=tuple(one["indicator"] for one in described["probes"]),
-        probes=tuple(
-            LinearProbe(kind=one["kind"], weight=w, bias=float(b), settings=one["settings"])
-            for one, w, b in zip(described["probes"], weight, bias, strict=True)
-        ),
+        indicators=tuple(probes),
+        probes=tuple(probes.values()),
+        layout=hooks and Layout(hook_names=tuple(hooks), widths=tuple(hooks.values())),
     )

@@ -1,14 +1,15 @@
 """The estimators by name, and the choice of their strength on rows that were not fitted on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Float32, Int8
 from scipy.stats import rankdata
 
 from mechprobe.errors import ConfigError
+from mechprobe.probes.boosted import N_ROUNDS, fit_boosted
 from mechprobe.probes.directions import (
     SHRINKAGES,
     fit_difference_of_means,
@@ -21,7 +22,10 @@ from mechprobe.probes.lasso import L1_STRENGTHS, fit_lasso
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix, stack_rows
+from mechprobe.probes.mlp import N_STEPS, fit_mlp
 from mechprobe.probes.paper import PAPER_L2_STRENGTH, fit_paper_recipe
+from mechprobe.probes.principal import STANDARDISED, fit_lat, fit_pca
+from mechprobe.probes.probe import Probe, strength_of
 from mechprobe.probes.rows import (
     LEFT_OUT,
     POSITIVE,
@@ -33,56 +37,70 @@ from mechprobe.probes.rows import (
 Reads = Literal["acts", "feature_acts"]
 
 
+P = TypeVar("P", bound=Probe)
+P_co = TypeVar("P_co", bound=Probe, covariant=True)
+
+
 @runtime_checkable
-class Fit(Protocol):
-    """Fit all indicators: for each strength, one probe for each indicator. Deterministic in the seed."""
+class Fit(Protocol[P_co]):
+    """Fit all indicators: for each strength, one probe for each indicator. Deterministic in the seed.
+
+    What is fitted in steps or rounds takes their number for its strength: one fit passes all candidates, so that
+    choosing among them is stopping early.
+    """
 
     def __call__(
         self, rows: LabelledRows, strengths: Sequence[float], *, seed: int
-    ) -> list[tuple[LinearProbe, ...]]:
+    ) -> Sequence[tuple[P_co, ...]]:
         """See the class."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimator:
+class Estimator(Generic[P_co]):
     """A way to fit probes, with the candidates for its one setting."""
 
     name: str
     """The scorer's name in tables, for instance "dense_logistic"."""
     reads: Reads
     """Raw activations, or the features of an SAE."""
-    fit: Fit
+    fit: Fit[P_co]
     strengths: tuple[float, ...]
     """Candidates, the simplest or smoothest first: of equals the first is chosen."""
 
 
-ESTIMATORS: dict[str, Estimator] = {
+def _dense(name: str, fit: Fit[Probe], strengths: Sequence[float] = (0.0,)) -> Estimator[Probe]:
+    return Estimator(name=name, reads="acts", fit=fit, strengths=tuple(strengths))
+
+
+def _sae(name: str, fit: Fit[Probe], strengths: Sequence[float] = (0.0,)) -> Estimator[Probe]:
+    return Estimator(name=name, reads="feature_acts", fit=fit, strengths=tuple(strengths))
+
+
+ESTIMATORS: dict[str, Estimator[Probe]] = {
     estimator.name: estimator
     for estimator in (
-        Estimator(name="dense_logistic", reads="acts", fit=fit_logistic, strengths=L2_STRENGTHS),
-        Estimator(
-            name="dense_paper", reads="acts", fit=fit_paper_recipe, strengths=(PAPER_L2_STRENGTH,)
-        ),
-        Estimator(name="dense_ridge", reads="acts", fit=fit_ridge, strengths=L2_STRENGTHS),
-        Estimator(name="dense_lda", reads="acts", fit=fit_lda, strengths=SHRINKAGES),
-        Estimator(
-            name="dense_diff_of_means", reads="acts", fit=fit_difference_of_means, strengths=(0.0,)
-        ),
-        Estimator(
-            name="random_direction", reads="acts", fit=fit_random_direction, strengths=(0.0,)
-        ),
-        Estimator(name="sae_k_sparse", reads="feature_acts", fit=fit_k_sparse, strengths=KS),
-        Estimator(
-            name="sae_logistic", reads="feature_acts", fit=fit_logistic, strengths=L2_STRENGTHS
-        ),
-        Estimator(name="sae_lasso", reads="feature_acts", fit=fit_lasso, strengths=L1_STRENGTHS),
+        _dense("dense_logistic", fit_logistic, L2_STRENGTHS),
+        _dense("dense_paper", fit_paper_recipe, (PAPER_L2_STRENGTH,)),
+        _dense("dense_ridge", fit_ridge, L2_STRENGTHS),
+        _dense("dense_lda", fit_lda, SHRINKAGES),
+        _dense("dense_diff_of_means", fit_difference_of_means),
+        _dense("dense_lat", fit_lat, STANDARDISED),
+        _dense("dense_pca", fit_pca, STANDARDISED),
+        _dense("dense_mlp", fit_mlp, N_STEPS),
+        _dense("dense_boosted", fit_boosted, N_ROUNDS),
+        _dense("random_direction", fit_random_direction),
+        _sae("sae_k_sparse", fit_k_sparse, KS),
+        _sae("sae_logistic", fit_logistic, L2_STRENGTHS),
+        _sae("sae_lasso", fit_lasso, L1_STRENGTHS),
+        _sae("sae_diff_of_means", fit_difference_of_means),
+        _sae("sae_boosted", fit_boosted, N_ROUNDS),
     )
 }
 
 
-def find_estimator(name: str) -> Estimator:
-    """The estimator of that name.
+def find_estimator(name: str) -> Estimator[Any]:
+    """The estimator of that name; which class of probe it fits follows from the name.
 
     Raises:
         ConfigError: there is none; the message lists those there are.
@@ -93,8 +111,8 @@ def find_estimator(name: str) -> Estimator:
 
 
 def fit_selected(
-    estimator: Estimator, rows: LabelledRows, select: HeldOutRows | None, *, seed: int = 0
-) -> tuple[LinearProbe, ...]:
+    estimator: Estimator[P], rows: LabelledRows, select: HeldOutRows | None, *, seed: int = 0
+) -> tuple[P, ...]:
     """One probe for each indicator, with the strength of highest AUROC on the select rows.
 
     Without select rows, or with only one class of an indicator there, it takes the middle candidate.
@@ -102,49 +120,64 @@ def fit_selected(
     Args:
         select: rows of other groups than those fitted on, with labels for the same indicators.
     """
-    middle = len(estimator.strengths) // 2
     if select is None or len(estimator.strengths) == 1:
-        return estimator.fit(rows, [estimator.strengths[middle]], seed=seed)[0]
+        middle = estimator.strengths[len(estimator.strengths) // 2]
+        return estimator.fit(rows, [middle], seed=seed)[0]
     candidates = estimator.fit(rows, estimator.strengths, seed=seed)
-    can_judge = set(fittable(select.labels).tolist())
-    chosen: list[LinearProbe] = []
-    for at in range(len(rows.indicators)):
+    return choose(candidates, select.labels, lambda probes: scores_of(probes, select.X))
+
+
+def choose(
+    candidates: Sequence[tuple[P, ...]],
+    labels: Int8[np.ndarray, "unit indicator"],
+    score: Callable[[Sequence[P]], Float[np.ndarray, "unit candidate"]],
+) -> tuple[P, ...]:
+    """Of the candidates of each indicator the first of highest AUROC; the middle one where a class is lacking.
+
+    Args:
+        candidates: for each strength, one probe for each indicator.
+        labels: of the units that `score` scores.
+    """
+    can_judge = set(fittable(labels).tolist())
+    chosen: list[P] = []
+    for at in range(labels.shape[1]):
         probes = [probes[at] for probes in candidates]
-        best = _best(probes, select.X, select.labels[:, at]) if at in can_judge else middle
+        best = len(probes) // 2
+        if at in can_judge:
+            used = labels[:, at] != LEFT_OUT
+            quality = auroc_by_column(score(probes)[used], labels[used, at] == POSITIVE)
+            best = int(np.argmax(quality))
         chosen.append(probes[best])
     return tuple(chosen)
 
 
 def refit(
-    estimator: Estimator,
+    estimator: Estimator[P],
     rows: LabelledRows,
     select: HeldOutRows,
-    chosen: Sequence[LinearProbe],
+    chosen: Sequence[P],
     *,
     seed: int = 0,
-) -> tuple[LinearProbe, ...]:
+) -> tuple[P, ...]:
     """The probes that were chosen, fitted again on fit and select rows together: no labelled text is wasted."""
     both = LabelledRows(
         X=stack_rows(rows.X, select.X),
         labels=np.concatenate([rows.labels, select.labels]),
         indicators=rows.indicators,
     )
-    strengths = sorted({probe.strength for probe in chosen}, reverse=True)
+    strengths = sorted({strength_of(probe) for probe in chosen}, reverse=True)
     fitted = dict(zip(strengths, estimator.fit(both, strengths, seed=seed), strict=True))
-    return tuple(fitted[probe.strength][at] for at, probe in enumerate(chosen))
+    return tuple(fitted[strength_of(probe)][at] for at, probe in enumerate(chosen))
 
 
-def _best(probes: Sequence[LinearProbe], X: Matrix, labels: Int8[np.ndarray, "tok"]) -> int:
-    """The first of the probes that rank these rows best."""
-    used = labels != LEFT_OUT
-    quality = auroc_by_column(scores_of(probes, X)[used], labels[used] == POSITIVE)
-    return int(np.argmax(quality))
-
-
-def scores_of(probes: Sequence[LinearProbe], X: Matrix) -> Float[np.ndarray, "tok probe"]:
-    """Scores of several probes from one product with the rows."""
-    weight = np.stack([probe.weight for probe in probes], axis=1)
-    return np.asarray(X @ weight + np.array([probe.bias for probe in probes], dtype=np.float32))
+def scores_of(probes: Sequence[Probe], X: Matrix) -> Float32[np.ndarray, "tok probe"]:
+    """Scores of several probes; those of linear ones from one product with the rows."""
+    if any(not isinstance(probe, LinearProbe) for probe in probes):
+        return np.stack([probe.score(X) for probe in probes], axis=1)
+    linear = [probe for probe in probes if isinstance(probe, LinearProbe)]
+    weight = np.stack([probe.weight for probe in linear], axis=1)
+    bias = np.array([probe.bias for probe in linear], dtype=np.float32)
+    return np.asarray(X @ weight + bias, dtype=np.float32)
 
 
 def auroc_by_column(
