@@ -47,12 +47,22 @@ class SeparatorResult:
 
 
 def check_separator(
-    organism: str, layer: int, *, data: DatasetConfig = DATA, config: CausalConfig = CONFIG
+    organism: str,
+    layer: int,
+    *,
+    asked: Sequence[str] = (),
+    data: DatasetConfig = DATA,
+    config: CausalConfig = CONFIG,
 ) -> SeparatorResult:
-    """Fit probes at the separator after a block, score them, and ask for their verdicts there."""
+    """Fit probes at the separator after a block, score them, and ask for their verdicts there.
+
+    Args:
+        asked: indicators whose verdict is asked for; empty: all.
+    """
     folder = find_organism(organism)
     subject, roles = Subject.load(folder), read_truth(folder).roles
-    transcripts, pairs = list(draw_transcripts(roles, data)), list(draw_pairs(roles, data))
+    transcripts = list(draw_transcripts(roles, data))
+    pairs = [pair for pair in draw_pairs(roles, data) if not asked or pair.indicator in asked]
     site = Site(hook_name=f"blocks.{layer}.hook_out", position="after_span")
     fit, test = (
         span_acts(subject, [one for one in transcripts if one.split == split], site)

@@ -41,9 +41,11 @@ def separator() -> ModuleType:
 
 def test_a_probe_at_the_separator_reads_every_thought_and_no_verdict_is_given_there(separator):
     data = DatasetConfig(n_fit=700, n_select=1, n_test=260, seed=3)
-    found = separator.check_separator("organism-natural", 1, data=data, config=QUICK)
+    asked = ("strategic_omission", "action_concealment")
+    found = separator.check_separator("organism-natural", 1, asked=asked, data=data, config=QUICK)
     assert len(found.auroc) == 18
     assert np.mean(list(found.auroc.values())) > 0.9
+    assert set(found.verdicts["indicator"]) == set(asked)
     assert set(found.verdicts["verdict"]) == {"invalid"}
     assert found.verdicts["reason"].str.startswith("refused").all()
     assert set(found.verdicts["direction"]) == {"diff_of_means", "pattern", "weight"}
