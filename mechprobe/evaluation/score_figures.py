@@ -11,7 +11,7 @@ from mechprobe.evaluation.delong import delong_auroc
 from mechprobe.evaluation.detection import MIN_POSITIVES
 from mechprobe.evaluation.metrics import auroc, quantile_point, tpr_at_fpr
 from mechprobe.evaluation.partial import partial_auroc
-from mechprobe.evaluation.rates import mixed_tpr_chance, tpr_interval
+from mechprobe.evaluation.rates import mixed_tpr_chance, tpr_intervals
 from mechprobe.evaluation.relaxed import prior_fire_at_fpr, transcript_relaxed_units
 from mechprobe.evaluation.units import (
     Turns,
@@ -26,6 +26,7 @@ from mechprobe.evaluation.units import (
 FPR_TARGETS = (0.01, 0.05, 0.1)
 PARTIAL_FPR = 0.1
 UNITS = ("mixed", "turn", "transcript")
+_RATE_KEYS = ("threshold", "fpr", "tpr", "low", "high", "chance")
 
 Figures = dict[str, object]
 
@@ -90,8 +91,7 @@ def figures_of(rows: pd.DataFrame, resampling: Resampling) -> Figures:
     for target in FPR_TARGETS:
         figures[f"tpr@{target}"] = None if status else _authors_point(mixed, target)
     figures["tpr_at_fpr"] = {
-        name: [_held_rate(name, units, target, turns, resampling) for target in FPR_TARGETS]
-        for name, units in found.items()
+        name: _held_rates(name, units, turns, resampling) for name, units in found.items()
     }
     figures["turn_partial_auroc"] = _partial(turn)
     figures["relaxed"] = _relaxed(rows, turns, resampling)
@@ -117,20 +117,30 @@ def _authors_point(units: Units, target: float) -> Mapping[str, float]:
     return {"thr": point.threshold, "fpr": point.fpr, "tpr": point.tpr}
 
 
-def _held_rate(
-    name: str, units: Units, target: float, turns: Turns, resampling: Resampling
-) -> Figures:
+def _held_rates(name: str, units: Units, turns: Turns, resampling: Resampling) -> list[Figures]:
+    """Rates at each target; without figures where a single negative is already more than the target."""
+    status = why_no_figure(units)
     n_neg = int((~units.is_positive).sum())
-    keys = ("threshold", "fpr", "tpr", "low", "high", "chance")
-    status = why_no_figure(units) or ("too few negatives" if n_neg * target < 1 else "")
-    rate: Figures = {"target": target, "status": status or "ok"}
-    if status:
-        return rate | dict.fromkeys(keys)
-    point = tpr_at_fpr(units.scores, units.is_positive, target)
-    interval = tpr_interval(units, target, n_boot=resampling.n_boot, seed=resampling.seed)
-    chance = mixed_tpr_chance(turns, point.fpr) if name == "mixed" else point.fpr
-    values = (point.threshold, point.fpr, point.tpr, interval.low, interval.high, chance)
-    return rate | dict(zip(keys, values, strict=True))
+    resolved = [] if status else [target for target in FPR_TARGETS if n_neg * target >= 1]
+    intervals = (
+        tpr_intervals(units, resolved, n_boot=resampling.n_boot, seed=resampling.seed)
+        if resolved
+        else []
+    )
+    rates: list[Figures] = []
+    for target, interval in zip(resolved, intervals, strict=True):
+        point = tpr_at_fpr(units.scores, units.is_positive, target)
+        chance = mixed_tpr_chance(turns, point.fpr) if name == "mixed" else point.fpr
+        values = (point.threshold, point.fpr, point.tpr, interval.low, interval.high, chance)
+        rates.append(
+            {"target": target, "status": "ok", **dict(zip(_RATE_KEYS, values, strict=True))}
+        )
+    unresolved: list[Figures] = [
+        {"target": target, "status": status or "too few negatives", **dict.fromkeys(_RATE_KEYS)}
+        for target in FPR_TARGETS
+        if target not in resolved
+    ]
+    return unresolved + rates
 
 
 def _partial(units: Units) -> Figures:

@@ -117,10 +117,16 @@ def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         table = table.rename(columns={"indicator_scope": "indicator"})
     for name, value in _DEFAULTS.items():
         table[name] = table[name].fillna(value) if name in table else value
+    if pd.api.types.is_float_dtype(table["layer"].dtype):
+        # A column with gaps comes back from CSV as 23.0.
+        table["layer"] = table["layer"].astype(np.int64)
     source = "column" if "behavior" in table else ""
     if not source and {"dataset", "target_model"} <= set(table.columns):
         table["behavior"] = _behaviors(table)
         source = "dataset"
+    for name in BREAKDOWNS:
+        if name in table:
+            table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
     table.attrs["behavior_from"] = source
     return table
 

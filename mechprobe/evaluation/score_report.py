@@ -1,10 +1,12 @@
 """The figures of every series in a score file, whole and broken down, as JSON and as a table to read."""
 
 import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from mechprobe.errors import LabelError
 from mechprobe.evaluation.detection import MIN_POSITIVES
@@ -43,32 +45,43 @@ def report_of(file: ScoreFile, resampling: Resampling | None = None) -> Figures:
     Raises:
         LabelError: no series can be ranked, since each has one class only or equal scores.
     """
-    resampling = resampling or Resampling()
+    figures_of_rows = _Remembered(resampling or Resampling())
     series = list(SERIES)
     groups = dict(iter(file.rows.groupby(series, sort=True)))
     results: list[Figures] = []
-    for left_out in file.left_out.to_dict("records"):
+    for left_out in tqdm(file.left_out.to_dict("records"), desc="series", disable=None):
         rows = groups.get(tuple(left_out[name] for name in series))
-        figures = figures_of(rows, resampling) if rows is not None else {"status": "nothing scored"}
-        results.append(
-            {**{str(name): _plain(value) for name, value in left_out.items()}, **figures}
-        )
+        figures = {"status": "nothing scored"} if rows is None else figures_of_rows(rows)
+        results.append({str(name): _plain(value) for name, value in left_out.items()} | figures)
     _refuse_useless(results)
     return {
         "notes": NOTES,
-        "n_boot": resampling.n_boot,
-        "seed": resampling.seed,
+        **asdict(figures_of_rows.resampling),
         "behavior_from": file.behavior_from,
         "results": results,
-        "by": {name: broken_down(file, name, resampling) for name in file.breakdowns},
+        "by": {name: _broken_down(file, name, figures_of_rows) for name in file.breakdowns},
     }
 
 
-def broken_down(file: ScoreFile, column: str, resampling: Resampling) -> list[Figures]:
+@dataclass(frozen=True, kw_only=False, slots=True)
+class _Remembered:
+    """Figures of rows; a breakdown with one value has the rows of the whole, and is not computed again."""
+
+    resampling: Resampling
+    known: dict[bytes, Figures] = field(default_factory=dict[bytes, Figures])
+
+    def __call__(self, rows: pd.DataFrame) -> Figures:
+        key = rows.index.to_numpy().tobytes()
+        if key not in self.known:
+            self.known[key] = figures_of(rows, self.resampling)
+        return self.known[key]
+
+
+def _broken_down(file: ScoreFile, column: str, figures_of_rows: _Remembered) -> list[Figures]:
     """Figures of each series within each value of a column."""
     names = [*SERIES, column]
     return [
-        {**{name: _plain(rows[name].iloc[0]) for name in names}, **figures_of(rows, resampling)}
+        {name: _plain(rows[name].iloc[0]) for name in names} | figures_of_rows(rows)
         for _, rows in file.rows.groupby(names, sort=True)
     ]
 

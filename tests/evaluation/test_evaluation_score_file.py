@@ -65,6 +65,14 @@ def test_without_a_column_a_transcript_is_positive_if_any_turn_is_even_an_unscor
     ]
 
 
+def test_gaps_in_layer_and_breakdowns_do_not_change_the_other_rows(tmp_path: Path) -> None:
+    rows = pd.concat([score_rows(), score_rows(scorer="judge", layer=None)])
+    rows["dataset"] = np.where(rows["turn"] > 2, "late", None)
+    found = read(tmp_path, rows.reset_index(drop=True), "scores.csv")
+    assert found.left_out[["scorer", "layer"]].to_numpy().tolist() == [["judge", -1], ["probe", 5]]
+    assert set(found.rows["dataset"]) == {"", "late"}
+
+
 def test_equal_ids_of_two_models_are_two_transcripts(tmp_path: Path) -> None:
     rows = score_rows()
     both = pd.concat([rows.assign(target_model="one"), rows.assign(target_model="two")])
