@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.lbfgs import Columns, Design, minimise
+from mechprobe.probes.design import Design
+from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.loss import Columns
 from mechprobe.probes.matrix import size_of, take_columns
 from mechprobe.probes.moments import class_separation
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows

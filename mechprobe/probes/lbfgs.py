@@ -1,35 +1,25 @@
 """Many logistic problems over the same rows by one L-BFGS (Nocedal and Wright, Numerical Optimization, chapter 7).
 
-Each problem is a column. A step costs two products with the matrix for all columns together, since the logits along
-a search direction follow from one product. Columns that are done leave.
+Each problem is a column. A pass over the rows gives value and gradient of all columns together; columns that are
+done leave. Once the passes have cost as much as the Gram matrix of the rows would have, and if the columns of the
+matrix are correlated, steps are taken in its coordinates: tens of passes then do instead of hundreds.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mechprobe.probes.matrix import Matrix, is_sparse, size_of
+from mechprobe.probes.design import Rows
+from mechprobe.probes.loss import Columns, Loss
+from mechprobe.probes.whitening import Raw, Space, Whitened, gram_steps, is_spread
 
-_MEMORY = 10
+_MEMORY = 20
 _HALVINGS = 25
-_REFRESH = 20
-"""Steps after which the logits are computed anew: summed updates drift in float32."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Columns:
-    """Independent logistic problems over the same rows: indicators vary slowest, strengths fastest."""
-
-    sign: Float[np.ndarray, "tok indicator"]
-    """+1 positive, -1 negative, 0 left out."""
-    strengths: Float[np.ndarray, "strength"]
-    free: Float[np.ndarray, "d column"] | None = None
-    """1 where a weight may differ from zero; None: everywhere."""
+_PATIENCE = 15
+"""Steps without a smaller gradient after which a column is at the limit of its precision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,134 +30,114 @@ class Solution:
     bias: Float[np.ndarray, "column"]
 
 
-class Design:
-    """A matrix that multiplies and is multiplied: dense in torch, sparse in scipy."""
+def minimise(rows: Rows, columns: Columns, *, tol: float, max_steps: int = 500) -> Solution:
+    """Minimise mean log loss + strength / (2 n) |w|^2 of every column.
 
-    def __init__(self, X: Matrix) -> None:
-        # Half precision is widened: sums over rows would lose it.
-        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        dtype = np.float64 if X.dtype == np.float64 else np.float32
-        self.shape = size_of(X)
-        if is_sparse(X):
-            rows = sp.csr_matrix(X, dtype=dtype)
-            self._products = _sparse_products(rows, sp.csr_matrix(rows.T))
-        else:
-            self._products = _dense_products(torch.from_numpy(np.ascontiguousarray(X, dtype=dtype)))
-
-    def forward(self, weight: Float[Tensor, "d column"]) -> Float[Tensor, "tok column"]:
-        """Rows times weights."""
-        return self._products[0](weight)
-
-    def adjoint(self, residual: Float[Tensor, "tok column"]) -> Float[Tensor, "d column"]:
-        """Columns times residuals."""
-        return self._products[1](residual)
-
-
-def _dense_products(X: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    return X.__matmul__, X.mT.__matmul__
-
-
-def _sparse_products(
-    rows: sp.csr_matrix, columns: sp.csr_matrix
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    return (
-        lambda weight: torch.from_numpy(rows @ weight.numpy()),
-        lambda residual: torch.from_numpy(columns @ residual.numpy()),
-    )
-
-
-def minimise(design: Design, columns: Columns, *, tol: float, max_steps: int = 500) -> Solution:
-    """Minimise mean log loss + l2_strength / (2 n) |w|^2 of every column by L-BFGS with backtracking."""
-    problem = _Problem(design, columns)
-    theta = torch.zeros(design.shape[1] + 1, problem.n_columns, dtype=design.dtype)
-    done = torch.empty_like(theta)
-    active = torch.arange(problem.n_columns)
-    logits = torch.zeros(design.shape[0], problem.n_columns, dtype=design.dtype)
-    history = _History()
-    value, gradient = problem.value(theta, logits), problem.gradient(theta, logits)
+    Args:
+        tol: largest entry of the gradient of the mean loss at which a column is done.
+    """
+    loss = Loss(rows, columns)
+    done = _first_guess(loss)
+    space, history = Raw(), _History()
+    at = _evaluate(loss, space, done.clone(), torch.arange(loss.n_columns, device=done.device))
+    switch = gram_steps(loss)
     for step in range(max_steps):
-        unfinished = gradient.abs().amax(dim=0) > tol
-        if not unfinished.all():
-            done[:, active[~unfinished]] = theta[:, ~unfinished]
-            if not unfinished.any():
-                break
-            keep = torch.nonzero(unfinished).squeeze(1)
-            active, theta, logits = active[keep], theta[:, keep], logits[:, keep]
-            value, gradient = value[keep], gradient[:, keep]
-            problem.keep(keep)
+        done[at.which] = space.outwards(at.point, at.which)
+        at.age[at.slope_size < 0.9 * at.best] = 0
+        at.best.copy_(torch.minimum(at.best, at.slope_size))
+        keep = torch.nonzero((at.slope_size > tol) & (at.age < _PATIENCE)).squeeze(1)
+        if not len(keep):
+            break
+        if len(keep) < len(at.which):
+            at = at.take(keep)
             history.keep(keep)
-        direction = history.direction(gradient)
-        moved, logits, value, still = problem.search(theta, logits, value, gradient, direction)
-        if (step + 1) % _REFRESH == 0:
-            logits = problem.logits(moved)
-            value = problem.value(moved, logits)
-        new_gradient = problem.gradient(moved, logits)
-        history.add(moved - theta, new_gradient - gradient)
-        # A column that no step improves is at the limit of its precision.
-        theta, gradient = moved, torch.where(still, 0.0, new_gradient)
-    else:
-        done[:, active] = theta
-    found = done.numpy().astype(np.float64)
+        if step == switch and is_spread(rows):
+            space, history = Whitened(loss), _History()
+            at = _evaluate(loss, space, space.inwards(done[at.which], at.which), at.which)
+        new = _search(loss, space, at, history.direction(at.gradient))
+        history.add(new.point - at.point, new.gradient - at.gradient)
+        at = new
+    found = done.cpu().numpy().T
     return Solution(weight=found[:-1], bias=found[-1])
 
 
-class _Problem:
-    """Loss and gradient of the columns that are still being fitted."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _At:
+    """Where the unfinished columns stand."""
 
-    def __init__(self, design: Design, columns: Columns) -> None:
-        self._design = design
-        n_strengths = len(columns.strengths)
-        sign = torch.from_numpy(columns.sign).to(design.dtype)
-        self._sign = sign.repeat_interleave(n_strengths, dim=1)
-        self._n_used = (self._sign != 0).sum(dim=0).to(design.dtype)
-        strengths = torch.from_numpy(columns.strengths).to(design.dtype)
-        self._decay = strengths.repeat(columns.sign.shape[1]) / self._n_used
-        self._free = (
-            None if columns.free is None else torch.from_numpy(columns.free).to(design.dtype)
+    which: Integer[Tensor, "column"]
+    point: Float[Tensor, "column d1"]
+    value: Float[Tensor, "column"]
+    gradient: Float[Tensor, "column d1"]
+    slope_size: Float[Tensor, "column"]
+    """Largest entry of the gradient with respect to the weights themselves."""
+    best: Float[Tensor, "column"]
+    age: Integer[Tensor, "column"]
+
+    def take(self, chosen: Tensor) -> "_At":
+        return _At(
+            which=self.which[chosen],
+            point=self.point[chosen],
+            value=self.value[chosen],
+            gradient=self.gradient[chosen],
+            slope_size=self.slope_size[chosen],
+            best=self.best[chosen],
+            age=self.age[chosen],
         )
 
-    @property
-    def n_columns(self) -> int:
-        return len(self._n_used)
 
-    def keep(self, columns: Tensor) -> None:
-        self._sign = self._sign[:, columns]
-        self._n_used, self._decay = self._n_used[columns], self._decay[columns]
-        if self._free is not None:
-            self._free = self._free[:, columns]
+def _first_guess(loss: Loss) -> Float[Tensor, "column d1"]:
+    """No weights, and the offset at the log-odds of the classes."""
+    sizes = loss.class_sizes[loss.indicator]
+    theta = torch.zeros(loss.n_columns, loss.rows.shape[1] + 1, dtype=torch.float64)
+    theta[:, -1] = torch.log(sizes[:, 1] / sizes[:, 0]).cpu()
+    return theta.to(loss.rows.device)
 
-    def logits(self, theta: Tensor) -> Tensor:
-        return self._design.forward(theta[:-1]) + theta[-1]
 
-    def value(self, theta: Tensor, logits: Tensor) -> Tensor:
-        margins = (self._sign * logits).neg_()
-        losses = torch.nn.functional.softplus(margins).mul_(self._sign.abs())
-        return losses.sum(dim=0) / self._n_used + self._decay / 2 * theta[:-1].square().sum(dim=0)
+def _evaluate(loss: Loss, space: Space, point: Tensor, which: Tensor) -> _At:
+    found = loss.evaluate(space.outwards(point, which), which)
+    slope_size = found.gradient.abs().amax(dim=1)
+    return _At(
+        which=which,
+        point=point,
+        value=found.value,
+        gradient=space.pulled(found.gradient, which),
+        slope_size=slope_size,
+        best=torch.full_like(slope_size, torch.inf),
+        age=torch.zeros_like(which),
+    )
 
-    def gradient(self, theta: Tensor, logits: Tensor) -> Tensor:
-        residual = (self._sign * logits).neg_().sigmoid_().mul_(self._sign).div_(-self._n_used)
-        weight_part = self._design.adjoint(residual) + self._decay * theta[:-1]
-        if self._free is not None:
-            weight_part = weight_part * self._free
-        return torch.cat([weight_part, residual.sum(dim=0, keepdim=True)])
 
-    def search(
-        self, theta: Tensor, logits: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Halve each column's step until it decreases the loss enough (Armijo); also who found none."""
-        along = self.logits(direction)
-        slope = (gradient * direction).sum(dim=0)
-        length, failed = torch.ones_like(value), torch.ones_like(value, dtype=torch.bool)
-        for _ in range(_HALVINGS):
-            moved, new_logits = theta + length * direction, torch.addcmul(logits, length, along)
-            new_value = self.value(moved, new_logits)
-            failed = ~(new_value <= value + 1e-4 * length * slope)
-            if not failed.any():
-                return moved, new_logits, new_value, failed
-            length = torch.where(failed, length / 2, length)
-        length = torch.where(failed, 0.0, length)
-        moved, new_logits = theta + length * direction, torch.addcmul(logits, length, along)
-        return moved, new_logits, self.value(moved, new_logits), failed
+def _search(loss: Loss, space: Space, at: _At, direction: Tensor) -> _At:
+    """Shorten each column's step until it decreases the loss enough (Armijo), up to rounding."""
+    slope = (at.gradient * direction).sum(dim=1)
+    rounding = (1e-7 if loss.rows.dtype == torch.float32 else 1e-15) * at.value.abs()
+    length = torch.ones_like(slope)
+    point, value = at.point.clone(), at.value.clone()
+    gradient, slope_size = at.gradient.clone(), at.slope_size.clone()
+    waiting = torch.arange(len(slope), device=slope.device)
+    for _ in range(_HALVINGS):
+        step = length[waiting]
+        trial = _evaluate(
+            loss,
+            space,
+            at.point[waiting] + step[:, None] * direction[waiting],
+            at.which[waiting],
+        )
+        before, fall = at.value[waiting], step * slope[waiting]
+        fine = trial.value <= before + 1e-4 * fall + rounding[waiting]
+        to = waiting[fine]
+        point[to], value[to] = trial.point[fine], trial.value[fine]
+        gradient[to], slope_size[to] = trial.gradient[fine], trial.slope_size[fine]
+        # The lowest point of the parabola through both values and the slope.
+        parabola = -fall / (2 * (trial.value - before - fall).clamp(min=1e-300))
+        length[waiting] = step * parabola.clamp(0.1, 0.5)
+        waiting = waiting[~fine]
+        if not len(waiting):
+            break
+    return replace(
+        at, point=point, value=value, gradient=gradient, slope_size=slope_size, age=at.age + 1
+    )
 
 
 class _History:
@@ -177,27 +147,27 @@ class _History:
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, step: Tensor, change: Tensor) -> None:
-        curvature = (step * change).sum(dim=0)
+        curvature = (step * change).sum(dim=1)
         inverse = torch.where(curvature > 1e-30, 1 / curvature, 0.0)
         self._pairs = [*self._pairs[-_MEMORY + 1 :], (step, change, inverse)]
 
     def keep(self, columns: Tensor) -> None:
-        self._pairs = [(s[:, columns], y[:, columns], r[columns]) for s, y, r in self._pairs]
+        self._pairs = [(s[columns], y[columns], r[columns]) for s, y, r in self._pairs]
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Two-loop recursion (Nocedal and Wright, Numerical Optimization, algorithm 7.4)."""
         if not self._pairs:
-            return -gradient / gradient.abs().sum(dim=0).clamp(min=1.0)
+            return -gradient / gradient.abs().sum(dim=1, keepdim=True).clamp(min=1.0)
         q = gradient.clone()
         projections: list[Tensor] = []
         for step, change, inverse in reversed(self._pairs):
-            projections.append(inverse * (step * q).sum(dim=0))
-            q -= projections[-1] * change
+            projections.append(inverse * (step * q).sum(dim=1))
+            q -= projections[-1][:, None] * change
         step, change, _ = self._pairs[-1]
-        size = change.square().sum(dim=0)
-        q *= torch.where(size > 0, (step * change).sum(dim=0) / size, 1.0)
+        size = change.square().sum(dim=1)
+        q *= torch.where(size > 0, (step * change).sum(dim=1) / size, 1.0)[:, None]
         for (step, change, inverse), projection in zip(
             self._pairs, reversed(projections), strict=True
         ):
-            q += (projection - inverse * (change * q).sum(dim=0)) * step
+            q += (projection - inverse * (change * q).sum(dim=1))[:, None] * step
         return -q
