@@ -110,7 +110,7 @@ class Baseline:
 
 
 def fit_baseline(
-    estimator: Estimator, fold: BaselineFold, rows: FoldRows, *, seed: int = 0
+    estimator: Estimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
 ) -> tuple[Probe, ...]:
     """One probe for each of `fold.columns`: strength chosen on the select units, fitted again on both."""
     columns = fold.columns
@@ -122,16 +122,24 @@ def fit_baseline(
     if fold.select is None or rows.select is None:
         return fit_selected(estimator, given, None, seed=seed)
     held = HeldOutRows(X=rows.select, labels=fold.select.labels[:, columns])
+    if len(estimator.strengths) == 1:
+        # Nothing to choose: one fit on both.
+        both = LabelledRows(
+            X=rows.known,
+            labels=np.concatenate([given.labels, held.labels]),
+            indicators=given.indicators,
+        )
+        return estimator.fit(both, estimator.strengths, seed=seed)[0]
     chosen = fit_selected(estimator, given, held, seed=seed)
     return refit(estimator, given, held, chosen, seed=seed)
 
 
 def fit_and_score(
-    estimator: Estimator, fold: BaselineFold, rows: FoldRows, *, seed: int = 0
+    estimator: Estimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
 ) -> Float[np.ndarray, "text indicator"]:
     """Scores of the test units; an indicator with one class only among the fit units scores 0."""
     scores = np.zeros((len(fold.test.texts), fold.fit.labels.shape[1]))
-    if len(fold.columns) and len(rows.names):
+    if len(fold.columns) and len(rows.names) and len(scores):
         probes = fit_baseline(estimator, fold, rows, seed=seed)
         for column, probe in zip(fold.columns, probes, strict=True):
             scores[:, column] = probe.score(rows.test)

@@ -119,24 +119,27 @@ def places_of_turns(tokens: pd.DataFrame, turns: pd.DataFrame) -> Places:
 
 def tokens_of_turns(tokens: pd.DataFrame, turns: pd.DataFrame) -> Int[np.ndarray, "turn"]:
     """Stored tokens of each turn; 0 for a turn that has none."""
-    counts = tokens.groupby(["conversation", "turn"], observed=True).size()
-    keys = pd.MultiIndex.from_frame(turns[["conversation", "turn"]])
-    return counts.reindex(keys, fill_value=0).to_numpy(dtype=np.int64)
+    counts = _keys(tokens).value_counts()
+    return counts.reindex(_keys(turns), fill_value=0).to_numpy(dtype=np.int64)
 
 
 def _first_rows(tokens: pd.DataFrame, turns: pd.DataFrame) -> np.ndarray:
-    keyed = tokens[["conversation", "turn"]].reset_index(drop=True).astype(np.int64)
-    first = keyed.drop_duplicates()
-    rows = pd.Series(first.index.to_numpy(), index=pd.MultiIndex.from_frame(first))
-    keys = pd.MultiIndex.from_frame(turns[["conversation", "turn"]].astype(np.int64))
-    found = rows.reindex(keys)
-    if found.isna().any():
-        conversation, turn = keys[int(np.flatnonzero(found.isna())[0])]
+    stored, keys = _keys(tokens), _keys(turns)
+    rows = np.flatnonzero(~stored.duplicated())
+    found = stored.take(rows).get_indexer(keys)
+    if (found < 0).any():
+        conversation, turn = keys[int(np.flatnonzero(found < 0)[0])]
         raise ShapeError(
             f"turn {turn} of conversation {conversation} has no stored token, so it has no place; leave it "
             "out, or capture more sections."
         )
-    return found.to_numpy(dtype=np.int64)
+    return rows[found]
+
+
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    """Conversation and turn of each row."""
+    columns = [table[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn")]
+    return pd.MultiIndex.from_arrays(columns, names=["conversation", "turn"])
 
 
 def _since_start(codes: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ class TokenBaseline:
     """An estimator with what it reads at some rows of a store."""
 
     name: str
-    estimator: Estimator
+    estimator: Estimator[LinearProbe]
     rows: Callable[[Int[np.ndarray, "tok"]], Matrix]
     """The matrix that the estimator reads, for rows of the store."""
 
@@ -149,5 +149,5 @@ def _log_odds(positive: np.ndarray, negative: np.ndarray, smoothing: float) -> n
     return np.log(rate_pos / rate_neg)
 
 
-def _logistic(name: str) -> Estimator:
+def _logistic(name: str) -> Estimator[LinearProbe]:
     return Estimator(name=name, reads="acts", fit=fit_logistic, strengths=L2_STRENGTHS)
