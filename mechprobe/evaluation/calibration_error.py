@@ -16,11 +16,14 @@ class CalibrationError:
     """Distance of stated probabilities from observed shares."""
 
     ece: float
-    """Mean over units of |mean probability - share of positives| of the unit's bin; above 0 by chance alone."""
+    """Mean over units of |mean probability - share of positives| of the unit's bin."""
+    ece_by_chance: float
+    """What perfect probabilities would be expected to show: the ECE is above 0 by chance alone. Normal
+    approximation for independent units (Broecker and Smith 2007 draw it)."""
     low: float
     high: float
     """Two-sided 95 % interval of the ECE by the basic bootstrap over transcripts: reflected, so that what
-    chance adds to a resample is taken off again."""
+    chance adds to a resample is taken off again. Too high near 0; there, compare with `ece_by_chance`."""
     rms_debiased: float
     """Root of the squared error with its expected noise taken off; 0 where nothing is left.
     Source: Kumar, Liang and Ma, arXiv 1909.10155, section 4."""
@@ -71,6 +74,7 @@ def calibration_error(
     low, high = 2 * ece - np.quantile(draws, [0.975, 0.025])
     return CalibrationError(
         ece=float(ece.item()),
+        ece_by_chance=_by_chance(probabilities, bins),
         low=float(np.clip(low.item(), 0, 1)),
         high=float(np.clip(high.item(), 0, 1)),
         rms_debiased=_rms_debiased(probabilities, positive, bins),
@@ -106,6 +110,12 @@ def _resampled(
     table = _sums(gaps, bins, cluster)
     drawn = cluster_draws(len(table), n_boot, seed) @ table
     return _ece(drawn[drawn[:, -1] > 0])
+
+
+def _by_chance(probabilities: np.ndarray, bins: np.ndarray) -> float:
+    """Each bin's gap is about normal with the variance of its Bernoulli draws; this is its mean size."""
+    variance = np.bincount(bins, weights=probabilities * (1 - probabilities))
+    return float(np.sqrt(2 / np.pi * variance).sum()) / len(bins)
 
 
 def _rms_debiased(probabilities: np.ndarray, positive: np.ndarray, bins: np.ndarray) -> float:

@@ -19,6 +19,7 @@ CALIBRATION_COLUMNS = (
     "method",
     "refused",
     "ece",
+    "ece_by_chance",
     "low",
     "high",
     "rms_debiased",
