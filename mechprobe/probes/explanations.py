@@ -14,6 +14,8 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int, Num
 
 from mechprobe.errors import ConfigError, ShapeError
+from mechprobe.probes.boosted import BoostedProbe
+from mechprobe.probes.boosted_trees import boosted_contributions
 from mechprobe.probes.linear import LinearProbe, check_width
 from mechprobe.probes.matrix import Matrix, column_means, is_sparse, size_of, take_columns
 from mechprobe.probes.probe import Probe
@@ -23,7 +25,7 @@ from mechprobe.probes.probe import Probe
 class Explainable(Probe, Protocol):
     """A probe that knows its own Shapley values, as trees do."""
 
-    def contributions(self, X: Matrix) -> Num[np.ndarray, "tok d_and_base"] | sp.csr_matrix:
+    def contributions(self, X: Matrix) -> Matrix:
         """What each column adds to each row's score; the last column holds what all rows have in common."""
         ...
 
@@ -80,7 +82,9 @@ def attribute(probe: Probe, X: Matrix, background: Matrix | None = None) -> Attr
     if isinstance(probe, LinearProbe):
         return _linear(probe, X, X if background is None else background)
     if isinstance(probe, Explainable):
-        return _of_trees(probe, X)
+        return _of_trees(probe.contributions(X))
+    if isinstance(probe, BoostedProbe):
+        return _of_trees(boosted_contributions(probe, X))
     raise ConfigError(
         f"a {probe.kind} probe has no exact SHAP values here; explain a linear probe, boosted trees or a forest."
     )
@@ -150,8 +154,7 @@ def _linear(probe: LinearProbe, X: Matrix, background: Matrix) -> Attribution:
     return Attribution(varying=varying, constant=constant, base=float(weight @ mean + probe.bias))
 
 
-def _of_trees(probe: Explainable, X: Matrix) -> Attribution:
-    found = probe.contributions(X)
+def _of_trees(found: Matrix) -> Attribution:
     width = size_of(found)[1] - 1
     base = take_columns(found, np.array([width]))[:, 0]
     values: Matrix = sp.csr_matrix(found[:, :width]) if is_sparse(found) else found[:, :width]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from mechprobe.baselines.forest import ForestProbe, fit_forest
-from mechprobe.errors import ConfigError, ShapeError
+from mechprobe.errors import CheckpointError, ConfigError, ShapeError
 from mechprobe.probes.boosted import fit_boosted
+from mechprobe.probes.boosted_trees import boosted_contributions, trees_of
 from mechprobe.probes.driving_features import CHECK_COLUMNS, FEATURE_COLUMNS, driving_features
 from mechprobe.probes.explanations import (
     additivity_error,
@@ -106,6 +107,31 @@ def test_values_of_grown_trees_follow_the_definition() -> None:
     )
     found = forest.contributions(rows.X[:5])
     np.testing.assert_allclose(found[:, forest.features], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_values_of_boosted_trees_are_lightgbms_own(is_sparse: bool) -> None:
+    import lightgbm
+
+    plain = planted_rows(400, 6, flip=0.2)
+    X = sp.csr_matrix(np.maximum(plain.X, 0)) if is_sparse else plain.X
+    rows = LabelledRows(X=X, labels=plain.labels, indicators=plain.indicators)
+    for probe in fit_boosted(rows, [12.0])[0]:
+        theirs = lightgbm.Booster(model_str=probe.model).predict(X, pred_contrib=True)
+        dense = theirs.toarray() if is_sparse else theirs
+        np.testing.assert_allclose(boosted_contributions(probe, X), dense, atol=1e-9)
+
+
+def test_boosted_trees_without_a_split_explain_their_constant() -> None:
+    """Too few rows for a leaf of ten: LightGBM writes one leaf."""
+    labels = np.array([[1], [0]] * 4, dtype=np.int8)
+    rows = LabelledRows(X=np.eye(8, dtype=np.float32), labels=labels, indicators=("a",))
+    probe = fit_boosted(rows, [1.0])[0][0]
+    found = boosted_contributions(probe, rows.X)
+    assert (found[:, :-1] == 0).all()
+    np.testing.assert_allclose(found[:, -1], probe.score(rows.X), atol=1e-6)
+    with pytest.raises(CheckpointError, match="holds no tree"):
+        list(trees_of("tree\nversion=v4\n"))
 
 
 def test_a_tree_without_a_split_moves_nothing() -> None:
