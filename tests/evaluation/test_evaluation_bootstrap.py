@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import LabelError
 from mechprobe.evaluation import bootstrap
@@ -11,6 +12,7 @@ from mechprobe.evaluation.bootstrap import (
     auroc_interval,
     binomial_bounds,
     bootstrap_aurocs,
+    bootstrap_differences,
     cluster_draws,
     resampled_aurocs,
 )
@@ -129,6 +131,24 @@ def test_a_paired_difference_is_tighter_than_two_separate_intervals() -> None:
     assert difference.value == pytest.approx(first.value - second.value)
     assert difference.low > 0
     assert difference.high - difference.low < first.high - first.low + second.high - second.low
+
+
+@pytest.mark.parametrize("decimals", [0, 6])
+def test_paired_draws_are_scikit_learns_differences_on_the_same_resamples(decimals: int) -> None:
+    rng = np.random.default_rng(12)
+    first = planted_units(rng, 60)
+    noise = 2 * rng.normal(size=len(first.scores))
+    second = Units(
+        scores=np.round(first.scores + noise, decimals),
+        is_positive=first.is_positive,
+        clusters=first.clusters,
+    )
+    found = bootstrap_differences(first, second, n_boot=30, seed=4)
+    for draw, counts in zip(found, cluster_draws(60, 30, 4), strict=True):
+        taken = np.repeat(np.arange(len(first.scores)), counts.astype(int)[first.clusters])
+        labels = first.is_positive[taken]
+        one, other = (roc_auc_score(labels, units.scores[taken]) for units in (first, second))
+        assert draw == pytest.approx(one - other, abs=1e-12)
 
 
 def test_a_scorer_does_not_differ_from_itself() -> None:
