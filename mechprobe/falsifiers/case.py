@@ -173,6 +173,7 @@ class Case:
         return {
             "indicator": self.indicator,
             "scorer": self.scorers[at].name,
+            "feature": self.scorers[at].feature,
             "hook_name": self.scorers[at].hook_name,
             "falsifier": falsifier,
             "variant": variant,

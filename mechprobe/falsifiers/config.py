@@ -18,6 +18,7 @@ READINGS = (SURVIVES, FAILS, UNCLEAR, NO_SIGNAL, TOO_FEW, NOT_JUDGED)
 FALSIFIER_COLUMNS = (
     "indicator",
     "scorer",
+    "feature",
     "hook_name",
     "falsifier",
     "variant",
@@ -45,6 +46,7 @@ FALSIFIER_COLUMNS = (
 )
 """Columns of `falsifiers.parquet`, one row for each indicator, scorer, falsifier and variant.
 
+    feature           number of the SAE feature that the scorer is, -1 for a probe
     figure            what the falsifier measures, with its interval (low, high):
                       injection, context   share of the natural gap that the words alone reproduce; small is good
                       paraphrase           mean change of a positive's score, in natural gaps; small is good
@@ -69,8 +71,13 @@ class FalsifierConfig:
 
     falsifiers: tuple[Falsifier, ...] = FALSIFIERS
     """Which to run."""
+    scorers: tuple[str, ...] = ("dense_logistic", "sae_k_sparse", "random_direction")
+    """Probe sets of a study that are tested, by name."""
+    n_features: int = 1
+    """Single features that are tested beside them, the best of each indicator."""
     reading: Reading = "last"
-    """Score of a passage from those of its tokens: of its last token, their mean, or the highest."""
+    """Score of a passage from those of its tokens: of its last token, their mean, or the highest. A study reads as its
+    probes were fitted: "last" on an organism, "mean" on transcripts."""
     n_passages: int = 60
     """Positives, look-alikes, other negatives and benign passages of an indicator, at most, each."""
     n_sections: int = 20
@@ -113,7 +120,7 @@ class FalsifierConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be between 0 and 1.")
         if not 0.5 <= self.min_auroc < 1:
             raise ConfigError(f"min_auroc is {self.min_auroc}; it must be from 0.5 to below 1.")
+        if self.n_features < 0:
+            raise ConfigError(f"n_features is {self.n_features}; it must be at least 0.")
         if self.min_positives < 2:
             raise ConfigError(f"min_positives is {self.min_positives}; it must be at least 2.")
-        if unknown := sorted(set(self.falsifiers) - set(FALSIFIERS)):
-            raise ConfigError(f"no falsifier is called {unknown[0]!r}; there are {FALSIFIERS}.")

@@ -40,6 +40,7 @@ _RUN: Mapping[str, Callable[[Case], Iterator[dict[str, object]]]] = {
     "context": context,
     "keywords": keyword_overlap,
 }
+SAE_FEATURE = "sae_feature"
 _WORST_FIRST = (FAILS, UNCLEAR, SURVIVES, NO_SIGNAL, TOO_FEW, NOT_JUDGED)
 
 
@@ -69,16 +70,32 @@ def run_falsifiers(
         ConfigError: there is no scorer, or one reads features and there is no SAE.
         DataError: there are no labelled transcripts on one of the two sides.
     """
-    config, wording = config or FalsifierConfig(), wording or Wording()
     if not scorers or not all(scorers.values()):
         raise ConfigError("there is nothing to falsify; give at least one scorer an indicator.")
+    each = falsify_each(
+        subject, transcripts, scorers, config, wording=wording, sae=sae, taxonomy=taxonomy
+    )
+    return pd.concat([table for _, table in each], ignore_index=True)
+
+
+def falsify_each(
+    subject: Subject,
+    transcripts: Sequence[Transcript],
+    scorers: Mapping[str, Sequence[TokenScorer]],
+    config: FalsifierConfig | None = None,
+    *,
+    wording: Wording | None = None,
+    sae: Sae | None = None,
+    taxonomy: Taxonomy | None = None,
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """As `run_falsifiers`, indicator by indicator; what one finds does not depend on the others."""
+    config, wording = config or FalsifierConfig(), wording or Wording()
     corpus = split_corpus(transcripts, config.seed)
     frequencies = count_words(corpus)
     names = {one.slug: name_words(one) for one in (taxonomy or load_taxonomy()).indicators}
     reader = PassageReader(
         subject=subject, reading=config.reading, sae=sae, batch_tokens=config.batch_tokens
     )
-    rows: list[dict[str, object]] = []
     for indicator, own in (bar := tqdm(scorers.items(), desc="falsify", disable=None)):
         bar.set_postfix_str(indicator)
         case = make_case(
@@ -91,8 +108,7 @@ def run_falsifiers(
             frequencies=frequencies,
             keywords=names.get(indicator, frozenset()),
         )
-        rows += falsify(case)
-    return pd.DataFrame(rows, columns=list(FALSIFIER_COLUMNS))
+        yield indicator, pd.DataFrame(falsify(case), columns=list(FALSIFIER_COLUMNS))
 
 
 def falsify(case: Case) -> list[dict[str, object]]:
@@ -113,7 +129,8 @@ def scorers_of(
     """The probes of some sets, and features of an SAE, by the indicator that they claim to read.
 
     Args:
-        features: indicator -> numbers of features.
+        features: indicator -> numbers of features, the best first; it is named `sae_feature`, the next
+            `sae_feature_2`.
         feature_hook: the SAE's hook point.
 
     Raises:
@@ -135,8 +152,10 @@ def scorers_of(
         raise ConfigError("features are to be falsified; give their SAE and its hook point.")
     for indicator, numbers in (features or {}).items():
         assert sae is not None
-        made = [feature_scorer(number, d_sae_of(sae), feature_hook) for number in numbers]
-        found.setdefault(indicator, []).extend(made)
+        for rank, number in enumerate(numbers, start=1):
+            name = SAE_FEATURE if rank == 1 else f"{SAE_FEATURE}_{rank}"
+            one = feature_scorer(number, d_sae_of(sae), feature_hook, name=name)
+            found.setdefault(indicator, []).append(one)
     return found
 
 

@@ -42,6 +42,8 @@ class TokenScorer:
     probe: Probe
     layout: Layout | None = None
     """For a probe over several hook points: whose columns are whose."""
+    feature: int = -1
+    """Number of the SAE feature that it is, -1 for a probe."""
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -49,7 +51,7 @@ class TokenScorer:
         return self.layout.hook_names if self.layout else (self.hook_name,)
 
 
-def feature_scorer(feature: int, d_sae: int, hook_name: str) -> TokenScorer:
+def feature_scorer(feature: int, d_sae: int, hook_name: str, *, name: str) -> TokenScorer:
     """A single feature of an SAE as a scorer: its activation is the score.
 
     Raises:
@@ -61,7 +63,7 @@ def feature_scorer(feature: int, d_sae: int, hook_name: str) -> TokenScorer:
     weight[feature] = 1.0
     probe = LinearProbe(kind="feature", weight=weight, bias=0.0)
     return TokenScorer(
-        name=f"feature_{feature}", hook_name=hook_name, reads="feature_acts", probe=probe
+        name=name, hook_name=hook_name, reads="feature_acts", probe=probe, feature=feature
     )
 
 
