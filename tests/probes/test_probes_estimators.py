@@ -1,15 +1,17 @@
-"""One contract for all estimators, then what is particular to each."""
+"""What is particular to each estimator of linear probes, and the choice of a strength."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
-from mechprobe.errors import CheckpointError, ConfigError, LabelError, ShapeError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.errors import ConfigError, LabelError, ShapeError
 from mechprobe.probes.directions import (
     fit_difference_of_means,
     fit_lda,
@@ -27,40 +29,19 @@ from mechprobe.probes.estimators import (
 )
 from mechprobe.probes.k_sparse import fit_k_sparse
 from mechprobe.probes.lasso import fit_lasso
+from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.moments import class_means, class_separation
+from mechprobe.probes.paper import fit_paper_recipe
+from mechprobe.probes.principal import fit_lat, fit_pca
+from mechprobe.probes.probe import strength_of
 from mechprobe.probes.rows import HeldOutRows, LabelledRows
-
-N_INDICATORS = 3
-
-
-def planted_rows(
-    seed: int, n: int = 300, d: int = 12, *, sparse: bool = False, dtype: type = np.float32
-) -> LabelledRows:
-    """Indicator i raises coordinate i; one coordinate is far larger than all others; some rows are left out."""
-    rng = np.random.default_rng(seed)
-    labels = (rng.random((n, N_INDICATORS)) < 0.4).astype(np.int8)
-    X = rng.normal(size=(n, d))
-    X[:, :N_INDICATORS] += 3.0 * labels
-    if sparse:
-        X = np.maximum(X - 1.0, 0)
-    else:
-        X[:, -1] = 500 + 30 * X[:, -1]
-    labels[rng.random(labels.shape) < 0.1] = -1
-    X = X.astype(dtype)
-    return LabelledRows(
-        X=sp.csr_matrix(X) if sparse else X,
-        labels=labels,
-        indicators=tuple(f"indicator_{i}" for i in range(N_INDICATORS)),
-    )
+from mechprobe.probes.weights import row_weights
+from tests.probes.planted import N_INDICATORS, held_out, planted_rows
 
 
 def rows_for(estimator: Estimator, seed: int) -> LabelledRows:
     return planted_rows(seed, sparse=estimator.reads == "feature_acts")
-
-
-def held_out(rows: LabelledRows) -> HeldOutRows:
-    return HeldOutRows(X=rows.X, labels=rows.labels)
 
 
 @pytest.fixture(params=list(ESTIMATORS))
@@ -68,91 +49,11 @@ def estimator(request: pytest.FixtureRequest) -> Estimator:
     return ESTIMATORS[request.param]
 
 
-def test_a_fit_is_deterministic_and_gives_one_probe_an_indicator(estimator: Estimator) -> None:
-    rows = rows_for(estimator, 0)
-    first, second = (estimator.fit(rows, estimator.strengths, seed=3) for _ in range(2))
-    assert [len(probes) for probes in first] == [N_INDICATORS] * len(estimator.strengths)
-    for ones, others in zip(first, second, strict=True):
-        for one, other in zip(ones, others, strict=True):
-            assert np.array_equal(one.weight, other.weight) and one.bias == other.bias
-
-
-def test_scores_are_one_number_a_row_and_find_the_planted_indicator(estimator: Estimator) -> None:
-    probes = fit_selected(estimator, rows_for(estimator, 0), held_out(rows_for(estimator, 1)))
-    test = rows_for(estimator, 2)
-    for at, probe in enumerate(probes):
-        scores = probe.score(test.X)
-        used = test.labels[:, at] >= 0
-        found = roc_auc_score(test.labels[used, at] == 1, scores[used])
-        assert scores.shape == (300,) and scores.dtype == np.float32
-        if estimator.name not in ("random_direction", "dense_diff_of_means"):
-            assert found > 0.93
-
-
-def test_a_probe_bank_is_exact_after_saving(
-    estimator: Estimator, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    rows = rows_for(estimator, 0)
-    one = ProbeSet(
-        scorer=estimator.name,
-        hook_name="blocks.1.hook_out",
-        reads=estimator.reads,
-        indicators=rows.indicators,
-        probes=fit_selected(estimator, rows, None),
-    )
-    folder = tmp_path_factory.mktemp("bank")
-    ProbeBank(sets=(one,)).save(folder)
-    again = ProbeBank.load(folder).find(estimator.name)
-    assert np.array_equal(again.score_all(rows.X), one.score_all(rows.X))
-    for probe, other in zip(one.probes, again.probes, strict=True):
-        assert (probe.kind, probe.settings, probe.bias) == (other.kind, other.settings, other.bias)
-        assert np.array_equal(probe.weight, other.weight)
-
-
-def test_the_order_of_rows_and_columns_does_not_matter(estimator: Estimator) -> None:
-    rows = rows_for(estimator, 0)
-    rng = np.random.default_rng(5)
-    row_order, column_order = rng.permutation(300), rng.permutation(12)
-    moved = LabelledRows(
-        X=rows.X[row_order][:, column_order],
-        labels=rows.labels[row_order],
-        indicators=rows.indicators,
-    )
-    for strength in estimator.strengths[:1]:
-        before = scores_of(estimator.fit(rows, [strength], seed=0)[0], rows.X)[row_order]
-        after = scores_of(estimator.fit(moved, [strength], seed=0)[0], moved.X)
-        if estimator.name in ("random_direction", "dense_paper"):
-            # Their draws belong to coordinates, so only the order of rows is free.
-            rows_only = LabelledRows(
-                X=rows.X[row_order], labels=rows.labels[row_order], indicators=rows.indicators
-            )
-            after = scores_of(estimator.fit(rows_only, [strength], seed=0)[0], rows_only.X)
-        np.testing.assert_allclose(after, before, atol=0.02 * before.std())
-
-
-def test_left_out_rows_do_not_matter(estimator: Estimator) -> None:
-    rows = rows_for(estimator, 0)
-    labels = rows.labels.copy()
-    labels[:, 0] = np.where(np.arange(300) < 150, labels[:, 0], -1)
-    part = LabelledRows(X=rows.X, labels=labels, indicators=rows.indicators)
-    X = rows.X.copy()
-    alone = LabelledRows(X=X[:150], labels=rows.labels[:150], indicators=rows.indicators)
-    first = estimator.fit(part, estimator.strengths[-1:], seed=0)[0][0].score(rows.X)
-    second = estimator.fit(alone, estimator.strengths[-1:], seed=0)[0][0].score(rows.X)
-    # Columns are scaled over all rows, so that the two agree up to how the penalty weighs the columns.
-    assert np.corrcoef(first, second)[0, 1] > 0.97
-
-
-def test_a_score_of_the_wrong_width_is_refused(estimator: Estimator) -> None:
-    rows = rows_for(estimator, 0)
-    probe = fit_selected(estimator, rows, None)[0]
-    with pytest.raises(ShapeError, match="reads rows of width 12, got 11"):
-        probe.score(rows.X[:, :11])
-
-
 def test_the_direction_is_a_unit_vector_along_which_the_score_rises(estimator: Estimator) -> None:
     rows = rows_for(estimator, 0)
     probe = fit_selected(estimator, rows, None)[1]
+    if not isinstance(probe, LinearProbe):
+        pytest.skip("has no one direction")
     direction = probe.raw_direction()
     assert np.linalg.norm(direction) == pytest.approx(1.0)
     start = np.zeros((1, 12), dtype=np.float32)
@@ -319,8 +220,8 @@ def test_a_refit_keeps_the_chosen_strengths_and_reads_the_select_rows_too(
         labels=np.concatenate([rows.labels, more.labels]),
         indicators=rows.indicators,
     )
-    expected = estimator.fit(both, [again[0].strength], seed=0)[0][0]
-    np.testing.assert_allclose(again[0].weight, expected.weight, atol=1e-3)
+    expected = estimator.fit(both, [strength_of(again[0])], seed=0)[0][0].score(both.X)
+    np.testing.assert_allclose(again[0].score(both.X), expected, atol=0.01 * expected.std())
 
 
 def test_class_separation_is_cohens_d() -> None:
@@ -343,31 +244,94 @@ def test_candidates_are_ranked_by_their_auroc() -> None:
     np.testing.assert_allclose(auroc_by_column(scores, labels), expected, atol=1e-6)
 
 
-def test_a_bank_names_what_it_holds_and_refuses_damage(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    folder = tmp_path_factory.mktemp("bank")
-    rows = planted_rows(0)
-    one = ProbeSet(
-        scorer="dense_ridge",
-        hook_name="blocks.0.hook_out",
-        reads="acts",
-        indicators=rows.indicators,
-        probes=fit_ridge(rows)[0],
+def test_balanced_weights_are_scikit_learns() -> None:
+    labels = planted_rows(0).labels
+    balanced, plain = row_weights(labels, "balanced"), row_weights(labels, None)
+    for at in range(N_INDICATORS):
+        used = labels[:, at] >= 0
+        expected = compute_sample_weight("balanced", labels[used, at])
+        np.testing.assert_allclose(balanced[used, at], expected)
+        assert (balanced[~used, at] == 0).all() and (plain[:, at] == used).all()
+
+
+def test_balanced_ridge_agrees_with_scikit_learn() -> None:
+    rows = planted_rows(0, dtype=np.float64)
+    Z = StandardScaler().fit_transform(rows.X)
+    for at, probe in enumerate(fit_ridge(rows, (7.0,), class_weight="balanced")[0]):
+        used = rows.labels[:, at] >= 0
+        y = rows.labels[used, at]
+        weights = compute_sample_weight("balanced", y)
+        oracle = Ridge(alpha=7.0).fit(Z[used], 2.0 * y - 1, sample_weight=weights)
+        np.testing.assert_allclose(probe.score(rows.X), oracle.predict(Z), atol=1e-4)
+
+
+def pointing(direction: np.ndarray, rows: LabelledRows, at: int) -> np.ndarray:
+    """The direction, turned to the side of the positives."""
+    positive, negative = (
+        (rows.X[rows.labels[:, at] == label] @ direction).mean() for label in (1, 0)
     )
-    bank = ProbeBank(sets=(one,))
-    with pytest.raises(ConfigError, match="the bank holds dense_ridge at "):
-        bank.find("dense_logistic")
-    with pytest.raises(ConfigError, match="stands twice"):
-        ProbeBank(sets=(one, one))
-    with pytest.raises(ConfigError, match="has no probe for 'b'"):
-        one.probe("b")
-    with pytest.raises(ShapeError, match="reads rows of width"):
-        one.score_all(np.zeros((1, 3), dtype=np.float32))
-    with pytest.raises(CheckpointError, match="holds no probe bank"):
-        ProbeBank.load(folder)
-    bank.save(folder)
-    numbers = folder / "probes.safetensors"
-    numbers.write_bytes(numbers.read_bytes()[:-9])
-    with pytest.raises(CheckpointError, match="damaged"):
-        ProbeBank.load(folder)
+    return direction if positive > negative else -direction
+
+
+@pytest.mark.parametrize("standardised", [0.0, 1.0])
+def test_pca_is_scikit_learns_first_component_turned_by_the_labels(standardised: float) -> None:
+    rows = planted_rows(0, dtype=np.float64)
+    std = rows.X.std(axis=0) if standardised else np.ones(12)
+    for at, probe in enumerate(fit_pca(rows, (standardised,))[0]):
+        used = rows.labels[:, at] >= 0
+        first = PCA(n_components=1, svd_solver="full").fit(rows.X[used] / std).components_[0]
+        np.testing.assert_allclose(probe.weight, pointing(first / std, rows, at), atol=1e-5)
+        ends = [probe.score(rows.X[rows.labels[:, at] == label]).mean() for label in (1, 0)]
+        assert ends[0] == pytest.approx(-ends[1], abs=1e-3) and ends[0] > 0
+
+
+def test_lat_is_the_first_component_of_paired_differences_in_both_orders() -> None:
+    rows = planted_rows(0, dtype=np.float64)
+    for at, probe in enumerate(fit_lat(rows, (0.0,), seed=4)[0]):
+        rng = np.random.default_rng(4)
+        pos, neg = (rng.permutation(np.flatnonzero(rows.labels[:, at] == y)) for y in (1, 0))
+        n_pairs = min(len(pos), len(neg))
+        differences = rows.X[pos[:n_pairs]] - rows.X[neg[:n_pairs]]
+        both = np.concatenate([differences, -differences])
+        first = PCA(n_components=1, svd_solver="full").fit(both).components_[0]
+        np.testing.assert_allclose(probe.weight, pointing(first, rows, at), atol=1e-5)
+
+
+def test_lat_on_standardised_columns_is_not_blinded_by_a_massive_one() -> None:
+    rows, test = planted_rows(0), planted_rows(2)
+    for at, probe in enumerate(fit_lat(rows, (1.0,))[0]):
+        used = test.labels[:, at] >= 0
+        assert roc_auc_score(test.labels[used, at], probe.score(test.X)[used]) > 0.85
+
+
+def test_principal_components_refuse_other_candidates() -> None:
+    with pytest.raises(ConfigError, match=r"candidates are \(0.5,\)"):
+        fit_pca(planted_rows(0), (0.5,))
+    with pytest.raises(ShapeError, match="reads dense activations"):
+        fit_lat(planted_rows(0, sparse=True))
+
+
+def test_the_papers_recipe_step_by_step() -> None:
+    """Their loop for one indicator: pooled z-scores, a linear layer without bias, 500 steps of Adam."""
+    rows = planted_rows(0, dtype=np.float64)
+    d = rows.X.shape[1]
+    first = torch.rand(
+        d, N_INDICATORS, generator=torch.Generator().manual_seed(5), dtype=torch.double
+    )
+    for at, probe in enumerate(fit_paper_recipe(rows, (10.0,), seed=5)[0]):
+        X = torch.cat([torch.from_numpy(rows.X[rows.labels[:, at] == label]) for label in (1, 0)])
+        n_pos = int((rows.labels[:, at] == 1).sum())
+        target = torch.cat([torch.ones(n_pos), torch.zeros(len(X) - n_pos)]).double()
+        mean, std = X.mean(dim=0), X.std(dim=0).clamp(min=1e-8)
+        layer = torch.nn.Linear(d, 1, bias=False, dtype=torch.double)
+        with torch.no_grad():
+            layer.weight.copy_((first[:, at] * 2 - 1) / d**0.5)
+        optimiser = torch.optim.Adam(layer.parameters(), lr=1e-2)
+        for _ in range(500):
+            optimiser.zero_grad()
+            logits = layer((X - mean) / std).squeeze(1)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+            (loss + 10.0 * layer.weight.square().sum() / (2 * len(X))).backward()
+            optimiser.step()
+        expected = layer((torch.from_numpy(rows.X) - mean) / std).squeeze(1).detach().numpy()
+        np.testing.assert_allclose(probe.score(rows.X), expected, atol=2e-4)
