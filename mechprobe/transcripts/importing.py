@@ -12,11 +12,12 @@ from mechprobe.transcripts.lines import read_json_lines, read_records
 from mechprobe.transcripts.readers.bloom import is_bloom, read_bloom
 from mechprobe.transcripts.readers.chat import read_chat
 from mechprobe.transcripts.readers.normalised import is_normalised, read_normalised
+from mechprobe.transcripts.readers.probe_training import is_probe_training, read_probe_training
 from mechprobe.transcripts.readers.tables import SUFFIXES, TableColumns, read_table
 from mechprobe.transcripts.report import ImportCount, ImportReport, write_report
 from mechprobe.transcripts.transcript import Transcript
 
-Format = Literal["auto", "native", "chat", "bloom", "normalised", "table"]
+Format = Literal["auto", "native", "chat", "bloom", "normalised", "probe_training", "table"]
 
 TRANSCRIPTS_NAME = "transcripts.jsonl"
 _LINE_SUFFIXES = (".jsonl", ".jsonl.zst", ".ndjson", ".ndjson.zst")
@@ -39,7 +40,8 @@ def import_transcripts(
 
     Args:
         lost: what to do with a quotation that is found nowhere: "keep" it as lost and count it, or "error".
-            None keeps it for Bloom results, where a model quoted, and raises for the other formats.
+            None keeps it for Bloom results and probe-training files, where a model quoted, and raises for the
+            other formats.
 
     Raises:
         DataError: the source is missing, empty, malformed, of no known format, or lacks a named column.
@@ -47,7 +49,7 @@ def import_transcripts(
     """
     labels = LabelReader(taxonomy=taxonomy or load_taxonomy(), lost=lost or "error")
     found = detect_format(source) if format == "auto" else format
-    if found in ("bloom", "normalised") and lost is None:
+    if found in ("bloom", "normalised", "probe_training") and lost is None:
         labels = LabelReader(taxonomy=labels.taxonomy, lost="keep")
     count = ImportCount()
     transcripts = open_transcripts(source, found, labels, columns)
@@ -69,6 +71,8 @@ def open_transcripts(
         return read_bloom(source, labels)
     if format == "normalised":
         return read_normalised(source, labels)
+    if format == "probe_training":
+        return read_probe_training(source, labels)
     if format == "table":
         return read_table(source, labels, columns)
     raise ConfigError(f"format is {format!r}; it must be one of {', '.join(get_args(Format))}.")
@@ -86,16 +90,21 @@ def detect_format(source: Path) -> Format:
     if source.is_dir():
         if is_bloom(source):
             return "bloom"
+        if is_probe_training(source):
+            return "probe_training"
         raise DataError(
             f"{source} is a folder without rollout.json or transcript_v1r1.json, in it or directly "
-            "below; name a Bloom result folder or a file."
+            "below, and without probe-training files; name a Bloom result folder or a file."
         )
+    if name.endswith(".json") and is_probe_training(source):
+        return "probe_training"
     if name.endswith(SUFFIXES):
         return "table"
     if not name.endswith(_LINE_SUFFIXES):
         raise DataError(
             f"{source} has an ending that is not known; known are {', '.join(_LINE_SUFFIXES)}, "
-            f"{', '.join(SUFFIXES)} and Bloom result folders. Or name the format."
+            f"{', '.join(SUFFIXES)}, probe-training .json files and Bloom result folders. Or name the "
+            "format."
         )
     _, first = next(read_json_lines(source))
     if is_normalised(first):
