@@ -73,6 +73,10 @@ class ExportBank:
     """Where to write."""
     format: Literal["plain", "npz", "probebench"] = "plain"
     """plain: safetensors and JSON for each probe; npz: one file for each hook point; probebench: that leaderboard's bundles."""
+    scorer: str | None = None
+    """Only this scorer's probes; by default all that are linear."""
+    hook_name: str | None = None
+    """Only the probes that read here."""
     author: str = ""
     """probebench: who submits."""
     license: str = "custom"
@@ -87,9 +91,9 @@ class ExportBank:
     def run(self) -> None:
         """Export."""
         from mechprobe.probes.artefact import Artefact
-        from mechprobe.probes.exporting import export_npz, export_plain
+        from mechprobe.probes.exporting import export_npz, export_plain, linear_part
 
-        artefact = Artefact.load(self.folder)
+        artefact = linear_part(Artefact.load(self.folder), self.scorer, self.hook_name)
         if self.format == "probebench":
             from mechprobe.probes.probebench import Submission, export_probebench
             from mechprobe.taxonomy import load_taxonomy
@@ -108,34 +112,40 @@ class ExportBank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BankGeometry:
-    """Print how the directions of a bank lie to each other, and what they share."""
+    """Print how the directions of a bank lie to each other, what they share, and what is left without it."""
 
     folder: tyro.conf.Positional[Path]
     """A bank's folder."""
     out: Path | None = None
     """A JSON file for the cosines, eigenvalues and loadings."""
+    rows: Path | None = None
+    """An npz of activations at the bank's hook point (X, labels, indicators) to score before and after the removal."""
+    scorer: str | None = None
+    """Only this scorer's probes."""
+    hook_name: str | None = None
+    """Only the probes that read here."""
+    without_shared: Path | None = None
+    """A folder for the bank with the shared direction of each set projected out."""
     taxonomy: Path | None = None
     """A taxonomy file of your own."""
+    seed: int = 0
+    """Of the random direction that the removal is compared with."""
 
     def run(self) -> None:
         """Compare."""
-        from mechprobe.probes.artefact import Artefact
-        from mechprobe.probes.bank_text import (
-            geometries_of,
-            geometry_lines,
-            groups_of,
-            write_geometry,
-        )
+        from mechprobe.probes.bank_comparison import Comparison, compare_directions
         from mechprobe.taxonomy import load_taxonomy
 
-        groups = groups_of(load_taxonomy(self.taxonomy))
-        artefact = Artefact.load(self.folder)
-        found = geometries_of(artefact)
-        for line in geometry_lines(artefact, found, groups):
+        comparison = Comparison(
+            rows=self.rows,
+            scorer=self.scorer,
+            hook_name=self.hook_name,
+            out=self.out,
+            without_shared=self.without_shared,
+            seed=self.seed,
+        )
+        for line in compare_directions(self.folder, load_taxonomy(self.taxonomy), comparison):
             print(line)
-        if self.out is not None:
-            write_geometry(found, groups, self.out)
-            print(self.out)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

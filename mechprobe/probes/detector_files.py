@@ -14,8 +14,9 @@ from jaxtyping import Float64
 
 from mechprobe.errors import CheckpointError
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.pickled_arrays import StandIn, as_array, read_arrays
+from mechprobe.probes.pickled_arrays import StandIn, as_array
 from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.torch_files import read_arrays
 
 _MIN_SCALE = 1e-8
 """The authors' scoring clamps the scale here too."""

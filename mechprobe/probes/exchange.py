@@ -12,6 +12,7 @@ from mechprobe.probes.artefact import Artefact, ProbeCard, canonical_hook_name, 
 from mechprobe.probes.bank import ProbeBank, ProbeSet
 from mechprobe.probes.detector_folders import import_detectors
 from mechprobe.probes.estimators import Reads
+from mechprobe.probes.layers import Layout
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.plain_files import SUFFIXES, PlainProbes, read_plain, refuse_pickle
 from mechprobe.probes.standardise import Scaling
@@ -91,6 +92,7 @@ class _Entry:
     hook_name: str
     scorer: str
     reads: Reads
+    layout: Layout | None
     indicator: str
     probe: LinearProbe
     scaling: Scaling | None
@@ -128,6 +130,7 @@ def _entries(path: Path, source: Path, taxonomy: Taxonomy, wanted: Wanted) -> It
             hook_name=canonical_hook_name(where),
             scorer=wanted.scorer or _text(about, "scorer") or "imported",
             reads="feature_acts" if about.get("reads") == "feature_acts" else "acts",
+            layout=_layout(about),
             indicator=_slug(name, taxonomy),
             probe=_probe(plain, at, about),
             scaling=plain.scalings[at] if plain.scalings else None,
@@ -171,6 +174,14 @@ def _probe(plain: PlainProbes, at: int, about: Mapping[str, Any]) -> LinearProbe
     )
 
 
+def _layout(about: Mapping[str, Any]) -> Layout | None:
+    """Whose columns are whose, for a probe over several hook points."""
+    hooks = cast(dict[str, Any] | None, about.get("hooks"))
+    if not hooks:
+        return None
+    return Layout(hook_names=tuple(hooks), widths=tuple(map(int, hooks.values())))
+
+
 def _card(path: Path, source: Path, about: Mapping[str, Any]) -> ProbeCard:
     threshold = about.get("threshold")
     thresholds: dict[str, Any] = about.get("thresholds") or (
@@ -200,6 +211,7 @@ def _artefact(entries: Sequence[_Entry], model: str | None, model_digest: str) -
             scorer=scorer,
             hook_name=hook_name,
             reads=here[0].reads,
+            layout=here[0].layout,
             indicators=tuple(entry.indicator for entry in here),
             probes=tuple(entry.probe for entry in here),
         )

@@ -5,19 +5,49 @@ raw activations) and `probe.json` (what it reads, whose it is, from which score 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from mechprobe.probes.artefact import Artefact, block_of, key_of
+from mechprobe.errors import ConfigError
+from mechprobe.probes.artefact import Artefact, block_of, canonical_hook_name, key_of
 from mechprobe.probes.bank import ProbeSet
+from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.plain_files import FITTED_FACTOR, FITTED_MEAN
 from mechprobe.records import atomic_write_bytes, atomic_write_text
 
 FORMAT = "mechprobe-probe-1"
 _PROBE_FILE = "probe.safetensors"
+
+
+def linear_part(
+    artefact: Artefact, scorer: str | None = None, hook_name: str | None = None
+) -> Artefact:
+    """The sets of linear probes, of one scorer and at one hook point if they are named: what plain files can hold.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    where = hook_name and canonical_hook_name(hook_name)
+    sets = tuple(
+        one
+        for one in artefact.bank.sets
+        if scorer in (None, one.scorer)
+        and where in (None, canonical_hook_name(one.hook_name))
+        and all(isinstance(probe, LinearProbe) for probe in one.probes)
+    )
+    if not sets:
+        held = ", ".join(
+            f"{one.scorer} at {one.hook_name} ({one.probes[0].kind})" for one in artefact.bank.sets
+        )
+        raise ConfigError(
+            f"no linear probes of scorer {scorer or 'any'!r} at {hook_name or 'any'!r}; the bank holds {held}. Only "
+            "linear probes are plain numbers."
+        )
+    return replace(artefact, bank=replace(artefact.bank, sets=sets))
 
 
 def export_plain(artefact: Artefact, folder: Path) -> list[Path]:
@@ -72,6 +102,7 @@ def describe(artefact: Artefact, one: ProbeSet, indicator: str) -> dict[str, Any
         "model_digest": artefact.model_digest,
         "hook_name": one.hook_name,
         "block": block_of(one.hook_name),
+        "hooks": one.layout and dict(zip(one.layout.hook_names, one.layout.widths, strict=True)),
         "reads": one.reads,
         "width": one.width,
         "scorer": one.scorer,

@@ -19,8 +19,6 @@ from mechprobe.probes.matrix import Matrix, column_means, size_of
 from mechprobe.probes.standardise import Scaling
 
 Space = Literal["raw", "z_scored", "whitened"]
-CROSS_CUTTING = "cross_cutting"
-"""The taxonomy's group of indicators that belong to no behaviour alone; it is a group like the others here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -4,10 +4,13 @@ The 18 probes of arXiv 2606.24251 are far from separate: their unit directions h
 55 % of their squared length.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float64
 
 from mechprobe.errors import ConfigError, ShapeError
+from mechprobe.probes.artefact import Artefact, key_of
 from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.linear import LinearProbe
 
@@ -67,8 +70,34 @@ def without_direction(
         scorer=f"{one.scorer}_{suffix}",
         hook_name=one.hook_name,
         reads=one.reads,
+        layout=one.layout,
         indicators=one.indicators,
         probes=tuple(_without(probe, unit, middle, suffix) for probe in one.linear_probes),
+    )
+
+
+def bank_without_shared(artefact: Artefact) -> Artefact:
+    """Every set of two or more probes with its own shared direction projected out.
+
+    Thresholds and figures of the probes are left behind: they are not those of what is left.
+
+    Raises:
+        ConfigError: no set has two probes, or one is not linear.
+    """
+    sets = [one for one in artefact.bank.sets if len(one.probes) > 1]
+    if not sets:
+        raise ConfigError("no set has two probes, so they share nothing; import a bank of several.")
+    made = [without_direction(one, shared_direction(one)) for one in sets]
+    cards = {
+        key_of(new, name): replace(artefact.card(one, name), thresholds={}, metrics={})
+        for one, new in zip(sets, made, strict=True)
+        for name in new.indicators
+    }
+    return Artefact(
+        bank=replace(artefact.bank, sets=tuple(made)),
+        origin=f"{artefact.origin}, without the shared direction",
+        model_digest=artefact.model_digest,
+        cards=cards,
     )
 
 

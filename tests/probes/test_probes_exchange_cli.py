@@ -8,9 +8,10 @@ import pytest
 import tyro
 
 from mechprobe.cli_bank import Bank
-from mechprobe.errors import CheckpointError
+from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.probes.artefact import Artefact
 from mechprobe.probes.detector_files import read_detector
+from mechprobe.probes.shared_direction import shared_direction
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
@@ -72,6 +73,57 @@ def test_export_and_import_give_the_same_bank(
     run(capsys, "import", tmp_path / "out", "--out", tmp_path / "again")
     for name in ("card.json", "probes.json", "probes.safetensors", "scalings.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (bank / name).read_bytes(), name
+
+
+def test_the_bank_without_its_shared_direction_is_a_bank(
+    bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run(capsys, "geometry", bank, "--without-shared", tmp_path / "rest")
+    lines = run(capsys, "show", tmp_path / "rest")
+    assert "without the shared direction" in lines[0]
+    assert not any("auroc" in line for line in lines)
+    (before,), (after,) = (Artefact.load(folder).bank.sets for folder in (bank, tmp_path / "rest"))
+    along = shared_direction(before) @ after.weight
+    assert np.abs(along).max() < 1e-5 * np.linalg.norm(after.weight, axis=0).min()
+
+
+def planted_rows(path: Path) -> None:
+    """All indicators raise coordinate 0, the first two of them one more each."""
+    rng = np.random.default_rng(0)
+    which = rng.integers(-1, 2, size=400)
+    X = rng.normal(size=(400, 4)) + 3 * (which[:, None] == [[0, 1, 9, 9]])
+    X[:, 3] += 3 * (which >= 0)
+    labels = (which[:, None] == [[0, 1]]).astype(np.int8)
+    np.savez(path, X=X, labels=labels, indicators=np.array(["fabrication", "mine"]))
+
+
+def test_rows_are_scored_before_and_after_the_removal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    planted_rows(tmp_path / "rows.npz")
+    np.savez(tmp_path / "w.npz", weight=np.array([[0.2, 0, 0, 1], [0, 0.2, 0, 1]]))
+    said = ("--hook-name", "blocks.2.hook_out", "--indicators", "Fabrication", "mine")
+    run(capsys, "import", tmp_path / "w.npz", "--out", tmp_path / "bank", *said)
+    lines = run(capsys, "geometry", tmp_path / "bank", "--rows", tmp_path / "rows.npz")
+    assert "(raw)" in lines[0] and "(whitened)" in lines[1]
+    told = {line.split("  ")[1].strip(): line for line in lines if line.startswith("  ")}
+    others = {name: float(line.split("/")[1]) for name, line in told.items() if "/" in line}
+    assert others["as it is"] > 0.5 > others["without shared"]
+    (tmp_path / "rows.npz").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="holds no rows"):
+        run(capsys, "geometry", tmp_path / "bank", "--rows", tmp_path / "rows.npz")
+
+
+def test_a_scorer_or_hook_point_that_the_bank_lacks_is_named(
+    bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    held = r"'other'.*paper_detector at blocks\.26\.hook_out \(paper_recipe\)"
+    with pytest.raises(ConfigError, match=held):
+        run(capsys, "export", bank, "--out", tmp_path, "--scorer", "other")
+    with pytest.raises(ConfigError, match=r"at 'blocks\.3\.hook_out'"):
+        run(capsys, "geometry", bank, "--hook-name", "blocks.3.hook_out")
+    said = ("--hook-name", "blocks.26.hook_resid_post")
+    assert len(run(capsys, "geometry", bank, *said)) == 2
 
 
 def test_a_plain_file_is_imported_with_what_is_said(

@@ -22,7 +22,8 @@ from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.probes.artefact import Artefact, ProbeCard, check_probes, key_of
 from mechprobe.probes.bank import ProbeBank, ProbeSet
 from mechprobe.probes.exchange import Wanted, import_plain, import_source
-from mechprobe.probes.exporting import export_npz, export_plain
+from mechprobe.probes.exporting import export_npz, export_plain, linear_part
+from mechprobe.probes.layers import Layout
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.plain_files import read_plain
 from mechprobe.probes.probebench import Submission, export_probebench
@@ -121,6 +122,47 @@ def test_what_is_given_out_and_taken_in_again_is_the_same_to_the_last_bit(
     found, lines = import_source(tmp_path, TAXONOMY)
     assert_same(made, found)
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("export", [export_plain, export_npz])
+def test_probes_over_several_hook_points_stay_so(
+    export: Callable[[Artefact, Path], list[Path]], tmp_path: Path
+):
+    layout = Layout(hook_names=("blocks.1.hook_out", "blocks.2.hook_out"), widths=(2, 4))
+    one = ProbeSet(
+        scorer="joint",
+        hook_name=layout.hook_name,
+        reads="acts",
+        indicators=("mine",),
+        probes=(LinearProbe(kind="made", weight=np.arange(6, dtype=np.float32), bias=0.5),),
+        layout=layout,
+    )
+    export(Artefact(bank=ProbeBank(sets=(one,), model="m"), origin="a test"), tmp_path)
+    (again,) = import_source(tmp_path, TAXONOMY)[0].bank.sets
+    assert again.layout == layout and np.array_equal(again.weight, one.weight)
+
+
+def test_sets_of_other_probes_are_left_out_and_a_bank_of_none_is_refused():
+    class Other:
+        kind, settings, width = "other", {}, D
+
+        def score(self, X):
+            return X[:, 0]
+
+    made = artefact()
+    other = ProbeSet(
+        scorer="tree",
+        hook_name="blocks.2.hook_out",
+        reads="acts",
+        indicators=("a",),
+        probes=(Other(),),
+    )
+    both = Artefact(bank=ProbeBank(sets=(*made.bank.sets, other)), origin="a test")
+    assert linear_part(both).bank.sets == made.bank.sets
+    assert len(linear_part(both, hook_name="blocks.2.hook_resid_post").bank.sets) == 1
+    alone = Artefact(bank=ProbeBank(sets=(other,)), origin="a test")
+    with pytest.raises(ConfigError, match=r"tree at blocks\.2\.hook_out \(other\)"):
+        linear_part(alone)
 
 
 def test_a_bank_is_a_source_too(tmp_path: Path):
@@ -309,7 +351,7 @@ def test_pickles_of_unknown_origin_are_not_opened(suffix: str, tmp_path: Path):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'echo ran'\ntR.")
     for source in (path, tmp_path):
-        with pytest.raises(CheckpointError, match="holds Python objects.* `import_sklearn`"):
+        with pytest.raises(CheckpointError, match=r"holds Python objects.* `import_sklearn`"):
             import_source(source, TAXONOMY)
 
 

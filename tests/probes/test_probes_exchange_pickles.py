@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from mechprobe.errors import CheckpointError
-from mechprobe.probes import pickled_arrays
+from mechprobe.probes import torch_files
 from mechprobe.probes.pickle_reader import read_pickle
-from mechprobe.probes.pickled_arrays import StandIn, as_array, read_arrays
+from mechprobe.probes.pickled_arrays import StandIn, as_array
+from mechprobe.probes.torch_files import read_arrays
 
 WEIGHT = torch.arange(12, dtype=torch.float32).reshape(3, 4)
 
@@ -241,7 +242,7 @@ def test_a_flipped_byte_never_gives_anything_but_numbers_or_a_clear_error(tmp_pa
 def test_an_empty_a_missing_and_a_huge_file_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "0 bytes" in refusal(written(tmp_path / "empty.pt", b""))
     assert "does not exist" in refusal(tmp_path / "missing.pt")
-    monkeypatch.setattr(pickled_arrays, "MAX_BYTES", 100)
+    monkeypatch.setattr(torch_files, "MAX_BYTES", 100)
     huge = refusal(written(tmp_path / "huge.pt", b"x" * 101))
     assert "101 bytes" in huge and "between 1 and 100" in huge
 
@@ -250,7 +251,7 @@ def test_a_zip_that_unpacks_to_far_more_is_not_unpacked(tmp_path: Path):
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}.")
-        archive.writestr("archive/data/0", b"\0" * (pickled_arrays.MAX_BYTES + 1))
+        archive.writestr("archive/data/0", b"\0" * (torch_files.MAX_BYTES + 1))
     assert path.stat().st_size < 1e6
     assert "bytes are read" in refusal(path)
 
