@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float, Float32, Int, Int8
 
 from mechprobe.baselines.embeddings import EMBEDDING_LAYER
 from mechprobe.baselines.passages import places_of_rows
-from mechprobe.probes.estimators import Estimator
+from mechprobe.probes.estimators import Estimator, fit_selected, refit, scores_of
+from mechprobe.probes.examples import LabelledTokens
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix
-from mechprobe.probes.rows import NEGATIVE, POSITIVE, LabelledRows
+from mechprobe.probes.rows import NEGATIVE, POSITIVE, HeldOutRows, LabelledRows, fittable
 
 TOKEN_IDENTITY = "token_identity"
 """Scorer: the token that the probe reads at."""
@@ -74,6 +75,38 @@ def token_baselines(
             TokenBaseline(name=EMBEDDING_LAYER, estimator=_logistic(EMBEDDING_LAYER), rows=vectors)
         )
     return tuple(found)
+
+
+def score_tokens(
+    baseline: TokenBaseline,
+    fit: LabelledTokens,
+    select: LabelledTokens | None,
+    rows: Int[np.ndarray, "tok"],
+    *,
+    seed: int = 0,
+) -> Float32[np.ndarray, "tok indicator"]:
+    """Scores of some rows of the store for every indicator, to be pooled as a probe's are.
+
+    Strengths are chosen on the select tokens, and the probes fitted again on both. An indicator with one class
+    only among the fit tokens scores 0.
+    """
+    columns = fittable(fit.labels)
+    scores = np.zeros((len(rows), len(fit.indicators)), dtype=np.float32)
+    if not len(columns):
+        return scores
+    given = LabelledRows(
+        X=baseline.rows(fit.rows),
+        labels=fit.labels[:, columns],
+        indicators=tuple(fit.indicators[at] for at in columns),
+    )
+    held = None
+    if select is not None and len(select.rows):
+        held = HeldOutRows(X=baseline.rows(select.rows), labels=select.labels[:, columns])
+    probes = fit_selected(baseline.estimator, given, held, seed=seed)
+    if held is not None:
+        probes = refit(baseline.estimator, given, held, probes, seed=seed)
+    scores[:, columns] = scores_of(probes, baseline.rows(rows))
+    return scores
 
 
 def one_hot_tokens(token_ids: Int[np.ndarray, "tok"]) -> sp.csr_matrix:

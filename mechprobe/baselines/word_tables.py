@@ -84,8 +84,9 @@ def driving_words(
             named = {"scorer": name, "indicator": indicators[column]}
             words.append(found.table.rename(columns={"name": "word"}).assign(**named))
             checks.append({**named, **found.checks})
-    empty = pd.DataFrame(columns=list(WORD_COLUMNS))
-    table = pd.concat(words, ignore_index=True)[list(WORD_COLUMNS)] if words else empty
+    table = pd.DataFrame(
+        pd.concat(words, ignore_index=True) if words else None, columns=list(WORD_COLUMNS)
+    )
     return table, pd.DataFrame(checks, columns=list(WORD_CHECK_COLUMNS))
 
 

@@ -22,6 +22,8 @@ from mechprobe.probes.rows import LabelledRows
 _WORD = r"(?u)\b\w+\b"
 _MAX_TERMS = 30_000
 _L2_STRENGTHS = (10.0, 1.0, 0.1, 0.01)
+_COUNT_STRENGTHS = (3000.0, 300.0, 30.0)
+"""A text's row of counts is some 20 times as long as its row of TF-IDF, so the penalty is some 400 times as strong."""
 _N_ROUNDS = (8.0, 16.0, 32.0, 64.0)
 _MIN_TEXTS = 10
 """A boosted tree has at least as many texts in a leaf, so it cannot single out a rarer word."""
@@ -140,7 +142,7 @@ WORD_SCORERS: dict[str, WordScorer] = {
         WordScorer(
             name="word_counts",
             about="logistic regression on the logarithm of how often each word occurs",
-            estimator=_LOGISTIC,
+            estimator=_estimator("word_counts", _fit_unscaled, _COUNT_STRENGTHS),
             rows=count_rows,
         ),
         WordScorer(

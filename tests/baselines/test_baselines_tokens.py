@@ -12,11 +12,13 @@ from mechprobe.baselines.tokens import (
     fit_token_identity,
     one_hot_tokens,
     position_numbers,
+    score_tokens,
     token_baselines,
     token_identity_scores,
 )
 from mechprobe.errors import ShapeError
 from mechprobe.probes.estimators import fit_selected
+from mechprobe.probes.examples import OTHER, SPAN, LabelledTokens
 from mechprobe.probes.rows import LabelledRows
 
 TOKENS = pd.DataFrame(
@@ -129,3 +131,31 @@ def test_the_embedding_layer_probe_is_scikit_learns_on_token_embeddings() -> Non
 def test_rows_of_the_identity_baseline_stay_sparse() -> None:
     baseline = token_baselines(TOKENS)[0]
     assert isinstance(baseline.rows(np.array([0, 5])), sp.csr_matrix)
+
+
+def test_tokens_are_scored_for_every_indicator_and_zero_where_nothing_can_be_fitted() -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    tokens = pd.DataFrame(
+        {"conversation": 0, "turn": 1, "token_id": rng.integers(0, 5, n)}, index=np.arange(n)
+    )
+    kinds = np.full((n, 2), OTHER, dtype=np.int8)
+    kinds[tokens["token_id"] == 2, 0] = SPAN
+    labelled = LabelledTokens(
+        rows=np.arange(n),
+        kinds=kinds,
+        conversation=np.repeat([0, 1, 2], 100),
+        indicators=("a", "b"),
+    )
+    identity = token_baselines(tokens)[0]
+    parts = [labelled.take(labelled.conversation == at) for at in range(3)]
+    scores = score_tokens(identity, parts[0], parts[1], parts[2].rows)
+    assert roc_auc_score(parts[2].labels[:, 0], scores[:, 0]) == 1.0
+    assert (scores[:, 1] == 0).all()
+    # With the select tokens fitted on too, these are the counts of both.
+    both = labelled.take(labelled.conversation < 2)
+    ids = tokens["token_id"].to_numpy()
+    expected = token_identity_scores(ids[both.rows], both.labels[:, :1], ids[parts[2].rows])
+    np.testing.assert_allclose(scores[:, :1], expected, atol=1e-6)
+    alone = score_tokens(identity, parts[0], None, parts[2].rows)
+    assert alone.shape == (100, 2) and not np.array_equal(alone, scores)
