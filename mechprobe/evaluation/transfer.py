@@ -1,7 +1,8 @@
 """What a generalisation matrix comes to: mean AUROC within, across and without the domain, and over words.
 
-The mean over cells has an interval of its own. Transcripts of one domain are drawn once for all cells that are
-tested on it and for every scorer, so that differences between scorers are paired.
+The mean over cells has an interval of its own. The transcripts of a domain are drawn once for all that is tested
+on it, whatever the scorer and the indicator, and those of other domains apart from them; so differences between
+scorers are paired, and cells that share their transcripts are not taken for independent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechprobe.evaluation.bootstrap import bootstrap_aurocs
+from mechprobe.evaluation.bootstrap import cluster_draws, resampled_aurocs
 from mechprobe.evaluation.generalisation import ALL_OTHERS, Cell, Scorer
 from mechprobe.evaluation.metrics import auroc
 
 WITHIN, ACROSS, LEFT_OUT = "within", "across", "left_out"
+EVERY_INDICATOR = "all"
+"""`indicator` of the means over all indicators, where there are several."""
 TRANSFER_COLUMNS = (
     "key",
     "cells",
@@ -34,8 +37,10 @@ TRANSFER_COLUMNS = (
     "difference_high",
 )
 
-Place = tuple[str, str]
-"""Trained on, tested on."""
+Place = tuple[str, str, str]
+"""Trained on, tested on, indicator."""
+Kind = tuple[str, str, str]
+"""Which cells, indicator, unit."""
 
 
 def kind_of(cell: Cell) -> str:
@@ -62,70 +67,80 @@ def transfer_table(
         baselines: scorers of text; a scorer gets one row for each, and one row where there is none.
     """
     rows: list[dict[str, object]] = []
-    for (kind, indicator, unit), of_scorer in _grouped(cells).items():
-        drawn = {
-            scorer: {place: _draws(cell, n_boot, seed) for place, cell in here.items()}
-            for scorer, here in of_scorer.items()
-        }
+    known = [cell for cell in cells if not cell.is_too_few]
+    draws = _draws(known, n_boot, seed)
+    for (kind, indicator, unit), of_scorer in _grouped(known).items():
         for scorer, here in of_scorer.items():
-            base = {"key": key, "cells": kind, "scorer": scorer[0], "hook_name": scorer[1]}
-            base |= {"indicator": indicator, "unit": unit, **_mean(here, drawn[scorer], level)}
+            row: dict[str, object] = {"key": key, "cells": kind, "scorer": scorer[0]}
+            row |= {"hook_name": scorer[1], "indicator": indicator, "unit": unit}
+            row |= _mean(list(here.values()), draws, level)
             others = [name for name in baselines if (name, "") in of_scorer and name != scorer[0]]
             for name in others or [""]:
-                found = _difference(of_scorer, drawn, scorer, (name, ""), level) if name else {}
-                rows.append({**base, "baseline": name, **found})
+                theirs = of_scorer.get((name, ""), {})
+                found = _difference(here, theirs, draws, level)
+                rows.append({**row, "baseline": name, **found})
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
 
 
-def _grouped(
-    cells: Sequence[Cell],
-) -> dict[tuple[str, str, str], dict[Scorer, dict[Place, Cell]]]:
-    """The cells with numbers, by kind, indicator and unit, then by scorer."""
-    groups: dict[tuple[str, str, str], dict[Scorer, dict[Place, Cell]]] = {}
-    for cell in cells:
-        if not cell.is_too_few:
-            group = groups.setdefault((kind_of(cell), cell.indicator, cell.unit), {})
-            group.setdefault(cell.scorer, {})[cell.trained_on, cell.tested_on] = cell
+def _grouped(cells: Sequence[Cell]) -> dict[Kind, dict[Scorer, dict[Place, Cell]]]:
+    """Cells by kind, indicator and unit, then by scorer; where there are several indicators, all together too."""
+    several = len({cell.indicator for cell in cells}) > 1
+    groups: dict[Kind, dict[Scorer, dict[Place, Cell]]] = {}
+    for name in ([EVERY_INDICATOR] if several else []) + [""]:
+        for cell in cells:
+            group = groups.setdefault((kind_of(cell), name or cell.indicator, cell.unit), {})
+            place = cell.trained_on, cell.tested_on, cell.indicator
+            group.setdefault(cell.scorer, {})[place] = cell
     return groups
 
 
-def _draws(cell: Cell, n_boot: int, seed: int) -> Float[np.ndarray, "draw"]:
-    """AUROCs of the cell's resamples; the draws depend on what is tested on alone."""
-    return bootstrap_aurocs(cell.units, n_boot=n_boot, seed=seed + crc32(cell.tested_on.encode()))
+def _draws(
+    cells: Sequence[Cell], n_boot: int, seed: int
+) -> Mapping[int, Float[np.ndarray, "draw"]]:
+    """AUROCs of each cell's resamples, by the cell's identity."""
+    codes: dict[str, np.ndarray] = {}
+    for name in {cell.tested_on for cell in cells}:
+        of_domain = [cell.units.clusters for cell in cells if cell.tested_on == name]
+        codes[name] = np.unique(np.concatenate(of_domain))
+    drawn: dict[int, np.ndarray] = {}
+    for cell in cells:
+        here = codes[cell.tested_on]
+        counts = cluster_draws(len(here), n_boot, seed + crc32(cell.tested_on.encode()))
+        cluster = np.searchsorted(here, cell.units.clusters)
+        drawn[id(cell)] = resampled_aurocs(cell.units, cluster, counts)
+    return drawn
 
 
 def _mean(
-    cells: Mapping[Place, Cell], drawn: Mapping[Place, np.ndarray], level: float
+    cells: Sequence[Cell], draws: Mapping[int, np.ndarray], level: float
 ) -> dict[str, object]:
-    values = [auroc(cell.units.scores, cell.units.is_positive) for cell in cells.values()]
-    low, high = _bounds(list(drawn.values()), level)
+    low, high = _bounds([draws[id(cell)] for cell in cells], level)
     return {
-        "auroc": float(np.mean(values)),
+        "auroc": float(np.mean([_auroc(cell) for cell in cells])),
         "low": low,
         "high": high,
-        "chance": float(np.mean([cell.units.chance for cell in cells.values()])),
+        "chance": float(np.mean([cell.units.chance for cell in cells])),
         "n_cells": len(cells),
     }
 
 
 def _difference(
-    of_scorer: Mapping[Scorer, Mapping[Place, Cell]],
-    drawn: Mapping[Scorer, Mapping[Place, np.ndarray]],
-    first: Scorer,
-    second: Scorer,
+    ours: Mapping[Place, Cell],
+    theirs: Mapping[Place, Cell],
+    draws: Mapping[int, np.ndarray],
     level: float,
 ) -> dict[str, object]:
-    ours, theirs = of_scorer[first], of_scorer[second]
-    both = [at for at in ours if at in theirs and _are_paired(ours[at], theirs[at])]
+    both = [(ours[at], theirs[at]) for at in ours if at in theirs]
+    both = [(first, second) for first, second in both if _are_paired(first, second)]
     if not both:
         return {}
-    values = [
-        auroc(ours[at].units.scores, ours[at].units.is_positive)
-        - auroc(theirs[at].units.scores, theirs[at].units.is_positive)
-        for at in both
-    ]
-    low, high = _bounds([drawn[first][at] - drawn[second][at] for at in both], level)
+    values = [_auroc(first) - _auroc(second) for first, second in both]
+    low, high = _bounds([draws[id(first)] - draws[id(second)] for first, second in both], level)
     return {"difference": float(np.mean(values)), "difference_low": low, "difference_high": high}
+
+
+def _auroc(cell: Cell) -> float:
+    return auroc(cell.units.scores, cell.units.is_positive)
 
 
 def _are_paired(first: Cell, second: Cell) -> bool:
@@ -135,10 +150,12 @@ def _are_paired(first: Cell, second: Cell) -> bool:
 
 
 def _bounds(draws: Sequence[np.ndarray], level: float) -> tuple[float, float]:
-    """Percentiles of the mean over cells; draws in which a cell lacks a class are left out."""
-    means = np.mean(np.stack(draws), axis=0)
-    kept = means[np.isfinite(means)]
-    if not len(kept):
+    """Percentiles of the mean over cells; a cell is left out of the draws in which it lacks a class."""
+    stacked = np.stack(draws)
+    is_known = np.isfinite(stacked)
+    n_known = is_known.sum(axis=0)
+    means = np.where(is_known, stacked, 0.0).sum(axis=0)[n_known > 0] / n_known[n_known > 0]
+    if not len(means):
         return float("nan"), float("nan")
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
