@@ -16,10 +16,11 @@ from mechprobe.probes.aggregation import (
     ViewPoolings,
     pool_views,
 )
+from mechprobe.probes.balance import draw_balanced, with_class_weights
 from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
 from mechprobe.probes.examples import LabelledTokens
-from mechprobe.probes.labelling import LabelRule, draw_balanced
+from mechprobe.probes.labelling import LabelRule
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
 
@@ -100,6 +101,8 @@ def fit_fold(
     columns = fittable(fit_labels)
     scorers = {name: find_estimator(name) for name in estimators}
     scorers[SHUFFLED_LABELS] = find_estimator("dense_logistic")
+    if rule and rule.balance == "weights":
+        scorers = {name: with_class_weights(one) for name, one in scorers.items()}
     for reads in ("acts", "feature_acts"):
         chosen = {name: one for name, one in scorers.items() if one.reads == reads}
         if not chosen or (reads == "feature_acts" and source.features is None):

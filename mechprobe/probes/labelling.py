@@ -9,11 +9,7 @@ class weights.
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from jaxtyping import Float32, Int8
-
 from mechprobe.errors import ConfigError
-from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE
 from mechprobe.transcripts.transcript import SECTIONS, Section
 
 
@@ -27,8 +23,9 @@ class LabelRule:
     """Sections whose tokens may be positive; spans elsewhere are left out."""
     rest_of_turn: Literal["left_out", "negative"] = "left_out"
     """What the other tokens of a turn with the indicator are."""
-    balance: Literal["none", "draw"] = "none"
-    """"draw" leaves out negatives of each indicator by chance until they are `negatives_per_positive`."""
+    balance: Literal["none", "draw", "weights"] = "none"
+    """"draw" leaves out negatives of each indicator by chance until they are `negatives_per_positive`; "weights"
+    keeps all and lets both classes of an indicator count the same."""
     negatives_per_positive: float = 1.0
     """For balance "draw"."""
 
@@ -46,34 +43,3 @@ class LabelRule:
 
 ANYWHERE = LabelRule(positives=SECTIONS)
 """The paper's rule, but for spans in the answer and in tool calls as well."""
-
-
-def draw_balanced(
-    labels: Int8[np.ndarray, "tok indicator"], negatives_per_positive: float = 1.0, seed: int = 0
-) -> Int8[np.ndarray, "tok indicator"]:
-    """The labels with surplus negatives of each indicator left out, drawn by the seed; positives all stay."""
-    rng = np.random.default_rng(seed)
-    drawn = labels.copy()
-    for column in drawn.T:
-        negatives = np.flatnonzero(column == NEGATIVE)
-        n_kept = int(np.ceil(negatives_per_positive * (column == POSITIVE).sum()))
-        if n_kept < len(negatives):
-            column[rng.permutation(negatives)[n_kept:]] = LEFT_OUT
-    return drawn
-
-
-def class_weights(
-    labels: Int8[np.ndarray, "tok indicator"],
-) -> Float32[np.ndarray, "tok indicator"]:
-    """Weights by which positives and negatives of each indicator weigh the same; their sum is the used rows.
-
-    Rows that are left out weigh 0. An indicator with one class only weighs 1 everywhere it is used.
-    """
-    weights = (labels != LEFT_OUT).astype(np.float32)
-    for at in range(labels.shape[1]):
-        sides = [labels[:, at] == side for side in (POSITIVE, NEGATIVE)]
-        counts = [int(side.sum()) for side in sides]
-        if min(counts):
-            for side, count in zip(sides, counts, strict=True):
-                weights[side, at] = sum(counts) / (2 * count)
-    return weights

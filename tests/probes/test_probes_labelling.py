@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.linear_model import LogisticRegression
 
 from mechprobe.errors import ConfigError, LabelError
+from mechprobe.probes.balance import draw_balanced, with_class_weights
+from mechprobe.probes.estimators import find_estimator
 from mechprobe.probes.examples import MISALIGNED
-from mechprobe.probes.labelling import ANYWHERE, LabelRule, class_weights, draw_balanced
+from mechprobe.probes.labelling import ANYWHERE, LabelRule
+from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.token_labels import label_tokens
 from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
@@ -157,12 +160,19 @@ def test_a_balanced_draw_keeps_all_positives_and_no_more_negatives_than_asked(
     assert (draw_balanced(before, ratio, seed) == after).all()
 
 
-@given(LABELS)
-def test_class_weights_are_those_of_scikit_learn(labels: list[int]) -> None:
-    column = np.array(labels, dtype=np.int8)
-    weights = class_weights(column[:, None])[:, 0]
-    used = column != X
-    assert weights.sum() == pytest.approx(used.sum()) and (weights[~used] == 0).all()
-    if {P, N} <= set(labels):
-        oracle = compute_class_weight("balanced", classes=np.array([N, P]), y=column[used])
-        assert weights[used] == pytest.approx(np.where(column[used] == P, oracle[1], oracle[0]))
+def test_class_weights_are_handed_on_and_refused_where_a_loss_takes_none() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) < 20
+    X = (rng.normal(size=(200, 3)) + y[:, None]).astype(np.float32)
+    rows = LabelledRows(X=X, labels=y[:, None].astype(np.int8), indicators=("a",))
+    plain = find_estimator("dense_logistic")
+    weighted = with_class_weights(plain)
+    oracle = LogisticRegression(class_weight="balanced", C=1.0, tol=1e-10, max_iter=1000).fit(X, y)
+    ours = weighted.fit(rows, [1.0], seed=0)[0][0].score(X)
+    assert np.corrcoef(ours, oracle.decision_function(X))[0, 1] > 0.999
+    # Balanced classes: the mean score moves up by about the log of 180 / 20.
+    assert ours.mean() - plain.fit(rows, [1.0], seed=0)[0][0].score(X).mean() > 1
+    means = find_estimator("dense_diff_of_means")
+    assert with_class_weights(means) is means
+    with pytest.raises(ConfigError, match="'sae_lasso' takes no class weights"):
+        with_class_weights(find_estimator("sae_lasso"))
