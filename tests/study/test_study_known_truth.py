@@ -24,7 +24,7 @@ QUICK = CausalConfig(
     n_shuffled=0,
     n_fragility=0,
     n_dose_random=1,
-    n_test_pairs=20,
+    n_test_pairs=48,
     n_resampled_pairs=0,
     with_other_indicators=False,
 )
@@ -40,8 +40,8 @@ def separator() -> ModuleType:
 
 
 def test_a_probe_at_the_separator_reads_every_thought_and_no_verdict_is_given_there(separator):
-    data = DatasetConfig(n_fit=700, n_select=1, n_test=260, seed=3)
-    asked = ("strategic_omission", "action_concealment")
+    data = DatasetConfig(n_fit=700, n_select=1, n_test=400, seed=3)
+    asked = ("strategic_omission",)
     found = separator.check_separator("organism-natural", 1, asked=asked, data=data, config=QUICK)
     assert len(found.auroc) == 18
     assert np.mean(list(found.auroc.values())) > 0.9
