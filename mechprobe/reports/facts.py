@@ -21,6 +21,7 @@ STAGE_ORDER = (
     "features",
     "probe",
     "evaluate",
+    "generalise",
     "causal",
     "steer",
 )

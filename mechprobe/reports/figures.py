@@ -196,6 +196,59 @@ def site_figure(
     return figure
 
 
+def domain_figure(auroc: pd.DataFrame, note: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
+    """AUROC of what was fitted on one domain (rows) on the text of another (columns); white is 0.5."""
+    figure = _figure(height=120 + 34 * len(auroc))
+    values = auroc.to_numpy(float)
+    figure.add_heatmap(
+        z=_nested(values),
+        x=[html.escape(names[str(name)]) for name in auroc.columns],
+        y=[html.escape(names[str(name)]) for name in auroc.index],
+        customdata=[[html.escape(cell) for cell in row] for row in note.to_numpy().tolist()],
+        colorscale=DIVERGING,
+        zmin=0,
+        zmax=1,
+        text=_texts(values),
+        texttemplate="%{text}",
+        textfont={"size": 12},
+        hoverongaps=True,
+        hovertemplate="fitted on %{y}<br>tested on %{x}<br>AUROC %{z:.2f}<br>%{customdata}<extra></extra>",
+        xgap=2,
+        ygap=2,
+        colorbar={"title": {"text": "AUROC"}, "thickness": 12, "len": 0.9},
+    )
+    for i, j in np.argwhere(np.isnan(values)).tolist():
+        figure.add_annotation(
+            x=j, y=i, text="too few", showarrow=False, font={"size": 11, "color": "#8a8f94"}
+        )
+    figure.update_yaxes(autorange="reversed", title="Trained on", showgrid=False)
+    figure.update_xaxes(tickangle=0, title="Tested on", showgrid=False)
+    figure.update_layout(margin={"l": 150, "r": 10, "t": 10, "b": 60})
+    return figure
+
+
+def cosine_figure(cosines: pd.DataFrame) -> go.Figure:
+    """Cosine of each two directions."""
+    figure = _figure(height=160 + 20 * len(cosines))
+    labels = [html.escape(str(name)) for name in cosines.index]
+    figure.add_heatmap(
+        z=_nested(cosines.to_numpy(float)),
+        x=labels,
+        y=labels,
+        colorscale=DIVERGING,
+        zmin=-1,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        hovertemplate="%{y}<br>%{x}<br>cosine %{z:.2f}<extra></extra>",
+        colorbar={"title": {"text": "Cosine"}, "thickness": 12, "len": 0.9},
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickangle=-45)
+    figure.update_layout(margin={"l": 200, "r": 10, "t": 10, "b": 150})
+    return figure
+
+
 def matrix_figure(matrix: EffectMatrix, names: Sequence[str]) -> go.Figure:
     """Effect of each indicator's direction (columns) on each indicator's pairs (rows)."""
     figure = _figure(height=max(320, 150 + 24 * len(names)))

@@ -7,12 +7,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mechprobe.reports.falsified import READING_SIGNS
 from mechprobe.reports.figures import plotly_script
+from mechprobe.reports.generalisation import CELL_WORDS
 from mechprobe.reports.marks import effect_mark, forest_axis, forest_mark
 from mechprobe.reports.wording import (
     CONTROL_WORDS,
     DAMAGE_WORDS,
+    FALSIFIER_WORDS,
     FIGURE_WORDS,
+    FUSION_WORDS,
     POSITION_WORDS,
     ROLE_WORDS,
     STRATUM_WORDS,
@@ -26,12 +30,14 @@ from mechprobe.reports.wording import (
     plain,
     scorer_words,
     share,
+    signed,
     verdict_word,
 )
 
 PAGES = Path(__file__).with_name("pages")
 _FILTERS: dict[str, Any] = {
     "number": number,
+    "signed": signed,
     "share": share,
     "count": count,
     "p_value": p_value,
@@ -65,6 +71,10 @@ def render_page(context: Mapping[str, Any]) -> str:
         "position_words": POSITION_WORDS,
         "damage_words": DAMAGE_WORDS,
         "figure_words": FIGURE_WORDS,
+        "falsifier_words": FALSIFIER_WORDS,
+        "fusion_words": FUSION_WORDS,
+        "reading_signs": READING_SIGNS,
+        "cell_words": list(CELL_WORDS.values()),
         "style": _own("style.css"),
         "script": _own("page.js"),
         "plotly": Markup(plotly_script()),

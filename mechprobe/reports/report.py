@@ -4,18 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mechprobe import __version__
 from mechprobe.records import atomic_write_text
 from mechprobe.reports.causes import CEILING, quality_rows, self_test, site_maps
 from mechprobe.reports.facts import read_facts
-from mechprobe.reports.figures import matrix_figure, site_figure
+from mechprobe.reports.falsified import falsifier_tables
+from mechprobe.reports.figures import cosine_figure, domain_figure, matrix_figure, site_figure
 from mechprobe.reports.further import free_text_rows, untrained_rows
+from mechprobe.reports.generalisation import domain_maps, domain_words, transfers
+from mechprobe.reports.geometry import PLOTTED_SETS, geometries
 from mechprobe.reports.html import render_page
 from mechprobe.reports.matrix import effect_matrices
 from mechprobe.reports.names import IndicatorName, indicator_names, run_taxonomy
+from mechprobe.reports.operating import calibration_rows, grain_rows, operating_tables
 from mechprobe.reports.overview import overview
 from mechprobe.reports.places import PlaceMap, UsedSite, marked, place_maps, used_sites
 from mechprobe.reports.rows import distinct
+from mechprobe.reports.scorers import scorer_table
 from mechprobe.reports.sections import indicator_section, make_plot
 from mechprobe.reports.tables import CausalTables, RunTables, read_tables
 
@@ -48,6 +55,7 @@ def report_context(tables: RunTables) -> dict[str, Any]:
         "absent": names.absent,
         "sites_used": sites_used(tables),
         "sections": [indicator_section(tables, row) for row in first_screen.rows],
+        **_detector_parts(tables, names.studied),
         "has_causal": causal is not None,
         "has_sae": tables.sae is not None,
         "quality": quality_rows(tables.sae.quality) if tables.sae else [],
@@ -63,6 +71,41 @@ def report_context(tables: RunTables) -> dict[str, Any]:
         else [],
         "ceiling": CEILING,
     }
+
+
+def _detector_parts(tables: RunTables, names: Sequence[IndicatorName]) -> dict[str, Any]:
+    """What is known of detectors beyond the first screen; each part is empty where its table is not there."""
+    found = tables.detectors
+    directions = geometries(found.geometry, names)
+    return {
+        "scorers": scorer_table(tables),
+        "transfers": transfers(found),
+        "domain_plots": _domain_plots(found.generalisation),
+        "falsified": falsifier_tables(found.falsifiers, names),
+        "operating": operating_tables(found.thresholds),
+        "calibration": calibration_rows(found.calibration),
+        "grains": grain_rows(found.decomposition),
+        "geometry": directions,
+        "cosine_plots": [
+            {
+                "set": one,
+                "plot": make_plot(f"cosines-{at}", "Cosines", cosine_figure(one.cosines)),
+            }
+            for at, one in enumerate(directions)
+            if one.space == "raw" and one.scorer in PLOTTED_SETS
+        ],
+    }
+
+
+def _domain_plots(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    plots: list[dict[str, Any]] = []
+    for at, found in enumerate(domain_maps(table)):
+        names = {name: domain_words(name) for name in (*found.auroc.index, *found.auroc.columns)}
+        figure = domain_figure(found.auroc, found.note, names)
+        plots.append(
+            {"map": found, "plot": make_plot(f"domains-{at}", "Trained on, tested on", figure)}
+        )
+    return plots
 
 
 def sites_used(tables: RunTables) -> list[str]:

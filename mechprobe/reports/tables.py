@@ -35,6 +35,14 @@ DAMAGE = "damage.parquet"
 RATES = "rates.parquet"
 UNTRAINED_MODELS = "untrained_models.parquet"
 UNTRAINED_SAES = "untrained_saes.parquet"
+GAINS = "gains.parquet"
+GENERALISATION = "generalisation.parquet"
+TRANSFER = "transfer.parquet"
+FALSIFIERS = "falsifiers.parquet"
+THRESHOLDS = "thresholds.parquet"
+CALIBRATION = "calibration.parquet"
+DECOMPOSITION = "decomposition.parquet"
+GEOMETRY = "geometry.json"
 
 STAGE_OF: Mapping[str, str] = {
     DETECTION: "evaluate",
@@ -54,6 +62,14 @@ STAGE_OF: Mapping[str, str] = {
     HEADS: "sites",
     GENERATIONS: "steer",
     DAMAGE: "steer",
+    GAINS: "evaluate",
+    GENERALISATION: "generalise",
+    TRANSFER: "generalise",
+    FALSIFIERS: "falsify",
+    THRESHOLDS: "evaluate",
+    CALIBRATION: "evaluate",
+    DECOMPOSITION: "evaluate",
+    GEOMETRY: "evaluate",
 }
 
 COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
@@ -79,6 +95,34 @@ COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
         *("unedited_text", "edited_text", "unedited_action", "edited_action", "change"),
     ),
     DAMAGE: ("indicator", "direction", "strength", "control", "n"),
+    GAINS: (
+        *("indicator", "unit", "scorer", "baseline", "comparison", "difference", "low", "high"),
+        "q_holm",
+    ),
+    GENERALISATION: (
+        *("key", "trained_on", "tested_on", "scorer", "indicator", "unit"),
+        *("auroc", "low", "high", "chance", "n_pos", "n_neg", "too_few"),
+    ),
+    TRANSFER: (
+        *("key", "cells", "scorer", "indicator", "unit", "auroc", "low", "high", "chance"),
+        *("n_cells", "baseline", "difference", "difference_low", "difference_high"),
+    ),
+    THRESHOLDS: (
+        *("indicator", "scorer", "view", "unit", "rule", "fpr_target", "n_neutral", "refused"),
+        *("tpr", "tpr_low", "tpr_high", "fpr_test_neutral", "fpr_test_neutral_upper"),
+    ),
+    CALIBRATION: (
+        *("indicator", "scorer", "view", "method", "refused", "ece", "low", "high"),
+        *("brier", "brier_of_rate"),
+    ),
+    DECOMPOSITION: (
+        *("scorer", "view", "fusion", "grain", "n_probes", "unit", "fpr_target", "tpr"),
+        *("auroc", "auroc_low", "auroc_high", "minus_fine", "minus_fine_low", "minus_fine_high"),
+    ),
+    FALSIFIERS: (
+        *("indicator", "scorer", "falsifier", "variant", "figure", "low", "high", "control"),
+        *("n_pos", "reading"),
+    ),
 }
 
 SAE_GROUP = (FEATURES, FEATURE_EXAMPLES, SAE_QUALITY)
@@ -114,6 +158,28 @@ class CausalTables:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DetectorTables:
+    """What is known of detectors beyond their AUROC; each is None where the run did not make it."""
+
+    gains: pd.DataFrame | None
+    """Paired differences of every scorer to every text baseline."""
+    generalisation: pd.DataFrame | None
+    """Trained on one domain, tested on another."""
+    transfer: pd.DataFrame | None
+    """Means over that matrix, beside the text baselines."""
+    falsifiers: pd.DataFrame | None
+    """What is left of a scorer when its words are injected, reworded or masked."""
+    thresholds: pd.DataFrame | None
+    """What scorers find at thresholds tuned on neutral text."""
+    calibration: pd.DataFrame | None
+    """How far calibrated scores are from what happens."""
+    decomposition: pd.DataFrame | None
+    """Many fine probes against a few coarse ones and one."""
+    geometry: Mapping[str, Mapping[str, Any]] | None
+    """Set of probes -> space -> cosines and what they come to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunTables:
     """All tables of a run that its report shows."""
 
@@ -125,6 +191,7 @@ class RunTables:
     """Paired differences of AUROC between a scorer and a baseline, where the run made them."""
     negative_kinds: Mapping[str, frozenset[str]]
     """Unit -> kinds of its negatives ("hard_negative", "other"); empty where scores were not kept."""
+    detectors: DetectorTables
     sae: SaeTables | None
     causal: CausalTables | None
 
@@ -149,6 +216,7 @@ def read_tables(folder: Path) -> RunTables:
         examples=read_json(folder, EXAMPLES, list),
         differences=read_if_there(folder, DIFFERENCES),
         negative_kinds=_negative_kinds(folder),
+        detectors=_read_detectors(folder),
         sae=_read_sae(folder) if has_sae else None,
         causal=_read_causal(folder) if has_causal else None,
     )
@@ -231,6 +299,20 @@ def _read_sae(folder: Path) -> SaeTables:
         features=read_table(folder, FEATURES),
         examples=read_json(folder, FEATURE_EXAMPLES, dict),
         quality=read_table(folder, SAE_QUALITY),
+    )
+
+
+def _read_detectors(folder: Path) -> DetectorTables:
+    has_geometry = (folder / GEOMETRY).is_file()
+    return DetectorTables(
+        gains=read_if_there(folder, GAINS),
+        generalisation=read_if_there(folder, GENERALISATION),
+        transfer=read_if_there(folder, TRANSFER),
+        falsifiers=read_if_there(folder, FALSIFIERS),
+        thresholds=read_if_there(folder, THRESHOLDS),
+        calibration=read_if_there(folder, CALIBRATION),
+        decomposition=read_if_there(folder, DECOMPOSITION),
+        geometry=read_json(folder, GEOMETRY, dict) if has_geometry else None,
     )
 
 

@@ -106,6 +106,29 @@ SCORER_WORDS: Mapping[str, str] = {
     "writing": "Where thoughts begin (difference of means)",
 }
 
+FUSION_WORDS: Mapping[str, str] = {
+    "fused": "highest of all indicators",
+    "max_raw": "highest raw score of all indicators",
+    "or_tuned": "OR over tuned thresholds",
+    "or_each": "OR, each at the target",
+    "or_bonferroni": "OR, target divided",
+    "or_joint": "OR, tuned together",
+    "noisy_or": "noisy OR of probabilities",
+    "mean_log_odds": "mean log-odds",
+    "stacked": "weighed sum of log-odds",
+    "none": "not fused",
+}
+"""How the indicators' probes become one score; their names are suffixes of the scorer's."""
+
+FALSIFIER_WORDS: Mapping[str, str] = {
+    "injection": "Its words in benign text",
+    "paraphrase": "Said in other words",
+    "masking": "Its words masked",
+    "context": "The quotation in benign text",
+    "keywords": "Overlap with keywords",
+}
+"""What a falsifier does to the text."""
+
 UNIT_WORDS: Mapping[str, str] = {
     "hard_negative": "span against hard negatives",
     "mixed": "highest turn of a bad transcript against single turns",
@@ -215,7 +238,15 @@ def plain(slug: str) -> str:
 
 def scorer_words(scorer: str) -> str:
     """A scorer's name for a person."""
-    return SCORER_WORDS.get(scorer, plain(scorer))
+    fusion = fusion_of(scorer)
+    own = scorer.removesuffix(f"_{fusion}") if fusion else scorer
+    words = SCORER_WORDS.get(own, plain(own))
+    return f"{words}, {FUSION_WORDS[fusion]}" if fusion else words
+
+
+def fusion_of(scorer: str) -> str:
+    """The fusion that a scorer's name ends with; empty if it is not fused."""
+    return next((name for name in FUSION_WORDS if scorer.endswith(f"_{name}")), "")
 
 
 def operation_words(operation: str) -> str:
@@ -231,6 +262,12 @@ def number(value: float | None, digits: int = 2) -> str:
     if float(text) == 0:
         text = f"{0:.{digits}f}"
     return text.replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign, also where it is positive."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and float(text) > 0 else text
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:

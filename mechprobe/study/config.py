@@ -9,6 +9,7 @@ from mechprobe.activations.selection import TokenSelection
 from mechprobe.causal.config import CausalConfig
 from mechprobe.causal.writing.free_text import FreeTextConfig
 from mechprobe.errors import ConfigError
+from mechprobe.evaluation.generalisation_turns import GeneralisationConfig
 from mechprobe.evaluation.span_detection import SpanDetectionConfig
 from mechprobe.evaluation.turn_detection import TurnDetectionConfig
 from mechprobe.models.organism.datasets import DatasetConfig
@@ -82,6 +83,8 @@ class StudyConfig:
     """Kind "organism": scorers of spans."""
     turns: TurnDetectionConfig = field(default_factory=TurnDetectionConfig)
     """Kind "transcripts": scorers of turns."""
+    generalisation: GeneralisationConfig = field(default_factory=GeneralisationConfig)
+    """What is trained on one domain and tested on others."""
     causal: CausalConfig = field(default_factory=CausalConfig)
     """Kind "organism": interventions and verdicts."""
     free_text: FreeTextConfig = field(default_factory=FreeTextConfig)
@@ -100,7 +103,7 @@ class StudyConfig:
             raise ConfigError("a study of transcripts needs a model: --set model=NAME_OR_FOLDER.")
 
 
-SEEDED = ("data", "sae", "spans", "turns", "causal", "free_text")
+SEEDED = ("data", "sae", "spans", "turns", "generalisation", "causal", "free_text")
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

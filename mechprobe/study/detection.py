@@ -8,11 +8,17 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.activations.store import ActivationStore
+from mechprobe.evaluation.decomposition import unions_of
 from mechprobe.evaluation.folds import TokenSource
+from mechprobe.evaluation.gains import gain_table
 from mechprobe.evaluation.results import Detection
 from mechprobe.evaluation.span_building import pair_examples, pair_transcripts, span_examples
 from mechprobe.evaluation.span_detection import detect_spans
-from mechprobe.evaluation.turn_detection import detect_turns
+from mechprobe.evaluation.turn_detection import study_turns
+from mechprobe.evaluation.turn_tables import TurnStudy
+from mechprobe.probes.artefact import Artefact
+from mechprobe.probes.bank_comparison import geometries_of, groups_of, write_geometry
+from mechprobe.probes.examples import MISALIGNED
 from mechprobe.study.feature_tables import write_feature_tables
 from mechprobe.study.heat_maps import write_heat_maps
 from mechprobe.study.reading import open_features
@@ -20,19 +26,29 @@ from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 
 TABLES = ("detection.parquet", "roc.parquet", "scores.parquet", "differences.parquet")
+TURN_TABLES = (
+    "views.parquet",
+    "thresholds.parquet",
+    "calibration.parquet",
+    "decomposition.parquet",
+    "gains.parquet",
+)
+"""What a study of transcripts says beyond the ranking."""
+GEOMETRY = "geometry.json"
 PAGES = ("examples.json", "features.parquet", "feature_examples.json")
 
 
 def probe_stage(run: Run, sae_digest: str) -> Stage:
     """The stage that fits the probes and scores every unit: `probes/` and the detection tables."""
-    setting = "spans" if run.config.kind == "organism" else "turns"
+    is_organism = run.config.kind == "organism"
+    setting, names = ("spans", TABLES) if is_organism else ("turns", (*TABLES, *TURN_TABLES))
     return Stage(
         name="probe",
         folder=run.folder / "probes",
         config=run.settings(setting),
         inputs={"features": sae_digest},
         run=lambda: _detect(run),
-        outputs=tuple(run.folder / name for name in TABLES),
+        outputs=tuple(run.folder / name for name in (*names, GEOMETRY)),
         seed=run.config.seed,
     )
 
@@ -50,12 +66,33 @@ def evaluate_stage(run: Run, probe_digest: str) -> Stage:
 
 
 def _detect(run: Run) -> Mapping[str, Any]:
-    found = _detect_spans(run) if run.config.kind == "organism" else _detect_turns(run)
+    if run.config.kind == "organism":
+        found = _detect_spans(run)
+    else:
+        study = _study_turns(run)
+        found = study.detection
+        _write_turn_tables(run, study)
     found.bank.save(run.folder / "probes")
     tables = (found.table, found.roc, found.scores, found.comparisons)
     for name, table in zip(TABLES, tables, strict=True):
         table.to_parquet(run.folder / name)
+    compared = geometries_of(Artefact(bank=found.bank, origin="this study"))
+    write_geometry(compared, groups_of(run.taxonomy), run.folder / GEOMETRY)
     return {"n_rows": len(found.table)}
+
+
+def _write_turn_tables(run: Run, study: TurnStudy) -> None:
+    config = run.config.turns
+    gains = gain_table(
+        study.detection.scores,
+        config.text_scorers,
+        (MISALIGNED,),
+        n_boot=config.n_boot,
+        seed=config.seed,
+    )
+    tables = (study.views, study.thresholds, study.calibration, study.decomposition, gains)
+    for name, table in zip(TURN_TABLES, tables, strict=True):
+        table.to_parquet(run.folder / name)
 
 
 def _detect_spans(run: Run) -> Detection:
@@ -89,20 +126,25 @@ def _detect_spans(run: Run) -> Detection:
     return detect_spans(examples, pairs, run.config.spans)
 
 
-def _detect_turns(run: Run) -> Detection:
-    hook_name = run.feature_hook
-    source = TokenSource(
-        hook_name=hook_name,
-        acts=read_acts(run.store, hook_name),
-        features=read_features(run, "transcripts"),
-    )
-    return detect_turns(
+def _study_turns(run: Run) -> TurnStudy:
+    indicators = run.taxonomy.slugs
+    return study_turns(
         run.store.tokens,
         span_table(run.store.tokens, run.transcripts),
         run.transcripts,
-        run.taxonomy.slugs,
-        source,
+        indicators,
+        turn_source(run),
         run.config.turns,
+        unions=unions_of(run.taxonomy, indicators),
+    )
+
+
+def turn_source(run: Run) -> TokenSource:
+    """How to read the transcripts' store at the hook point of the SAE."""
+    return TokenSource(
+        hook_name=run.feature_hook,
+        acts=read_acts(run.store, run.feature_hook),
+        features=read_features(run, "transcripts"),
     )
 
 
