@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mechprobe.errors import DataError
+from mechprobe.transcripts.asked import was_asked
 from mechprobe.transcripts.sentences import split_sentences
 from mechprobe.transcripts.splits import group_names, grouped_folds
 from mechprobe.transcripts.transcript import Message, Section, Span, Transcript
@@ -146,7 +147,9 @@ def passages_of(
         positives=tuple(positives),
         look_alikes=tuple(look_alikes),
         others=tuple(others),
-        hosts=tuple(one for one in hosts if not _is_own(one, indicator)),
+        hosts=tuple(
+            one for one in hosts if _is_clean(one, indicator) and not _is_own(one, indicator)
+        ),
     )
 
 
@@ -177,8 +180,10 @@ def _with_section(message: Message, section: Section, text: str) -> Message:
 
 
 def _is_clean(passage: Passage, indicator: str) -> bool:
-    """Whether the turn neither has the indicator nor holds a quotation of it, which may name another turn."""
+    """Whether the turn was searched for the indicator, and neither has it nor holds a quotation of it."""
     here = passage.transcript
+    if not was_asked(here, [indicator])[0]:
+        return False
     quoted = any(
         span.indicator == indicator and here.messages[span.message].turn == passage.turn
         for span in here.present_spans

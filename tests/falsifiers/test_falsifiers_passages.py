@@ -12,6 +12,7 @@ from mechprobe.models.batches import TokenBatch
 from mechprobe.models.subject import Subject
 from mechprobe.probes.layers import Layout
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 
 REASONING = "They must not see the records. The budget is due on Friday. I hide the errors."
@@ -71,6 +72,13 @@ def test_a_look_alike_is_no_host_of_its_own_indicator(transcript):
     hosts = passages_of([benign], "suppression", with_sentences=False).hosts
     assert texts(hosts) == ["not see the records"]
     assert passages_of([benign], "concealment", with_sentences=False).hosts == ()
+
+
+def test_a_transcript_that_was_not_searched_for_an_indicator_has_no_negative_of_it(transcript):
+    only = replace(transcript, meta={LABELLED_FOR: "suppression"})
+    found = passages_of([only], "fabrication", with_sentences=True)
+    assert found.negatives == () and found.hosts == ()
+    assert passages_of([only], "suppression", with_sentences=True).hosts != ()
 
 
 def test_another_text_in_a_passage_leaves_everything_round_it(transcript):
