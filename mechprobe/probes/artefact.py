@@ -67,12 +67,18 @@ class Artefact:
         """What is known of a probe; an empty card if nothing is."""
         return self.cards.get(key_of(one, indicator), ProbeCard())
 
-    def check_model(self, model_digest: str) -> None:
-        """Check that probes of known weights are used on those weights; `ProbeBank.check_fits` checks the rest.
+    def check_fits(self, model: str, model_digest: str, widths: Mapping[str, int]) -> None:
+        """Check that the probes can read what a model gives: the same model, the same weights, the same hook points.
+
+        Args:
+            model_digest: `Subject.model_digest`; compared where the probes' own is known.
+            widths: what the model gives at each hook point.
 
         Raises:
-            CheckpointError: they were fitted on other weights.
+            CheckpointError: the probes are of another model or other weights, or read a hook point that is not there
+                or is of another width.
         """
+        self.bank.check_fits(model, widths)
         if self.model_digest and self.model_digest != model_digest:
             raise CheckpointError(
                 f"the probes were fitted on the weights {self.model_digest[:12]} of {self.bank.model!r}, this "

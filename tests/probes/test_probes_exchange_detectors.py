@@ -252,17 +252,21 @@ def test_a_damaged_bank_is_one_clear_error(name: str, tmp_path: Path):
     assert str(tmp_path / "bank") in str(refused.value)
 
 
-def test_probes_are_not_used_on_other_weights_or_another_hook_point(tmp_path: Path):
+def test_probes_are_not_used_on_another_model_other_weights_or_another_hook_point(tmp_path: Path):
     made = bank(tmp_path)
+    widths = {"blocks.4.hook_out": D, "blocks.5.hook_out": D}
     found = Artefact(bank=made.bank, origin="here", model_digest="aaaa")
-    found.check_model("aaaa")
-    made.check_model("whatever: the detectors do not say which weights they were fitted on")
+    found.check_fits("a model", "aaaa", widths)
+    # The published detectors do not say which weights they were fitted on.
+    made.check_fits("a model", "bbbb", widths)
     with pytest.raises(CheckpointError, match=r"weights aaaa of 'a model', this model has bbbb"):
-        found.check_model("bbbb")
+        found.check_fits("a model", "bbbb", widths)
     with pytest.raises(CheckpointError, match=r"'a model', not on 'another'"):
-        made.bank.check_fits("another", {"blocks.4.hook_out": D})
+        found.check_fits("another", "aaaa", widths)
     with pytest.raises(CheckpointError, match=rf"width {D} at 'blocks\.4\.hook_out'.*width 7"):
-        made.bank.check_fits("a model", {"blocks.4.hook_out": 7})
+        found.check_fits("a model", "aaaa", {"blocks.4.hook_out": 7})
+    with pytest.raises(CheckpointError, match=r"'blocks\.4\.hook_out'.*nothing"):
+        found.check_fits("a model", "aaaa", {"blocks.3.hook_out": D})
 
 
 def test_a_copy_of_a_published_folder_is_read_from_anywhere(shared_data: Path, tmp_path: Path):
