@@ -35,16 +35,17 @@ def calibration_rows(
     one: ScoredTurns, folds: TurnFolds, *, n_boot: int, seed: int
 ) -> Iterator[dict[str, object]]:
     """A row for each column of the truth and each way to calibrate; unions are left out."""
-    labels = folds.labels
+    labels = folds.truth.labels
+    scores = one.scores[:, : labels.shape[1]]
     for method in FITS:
-        probabilities = np.full(one.scores.shape, np.nan)
-        refused = [""] * one.scores.shape[1]
+        probabilities = np.full(scores.shape, np.nan)
+        refused = [""] * scores.shape[1]
         for known, test in folds.parts():
-            found = calibrate(one.scores, labels, known, method)
+            found = calibrate(scores, labels, known, method)
             probabilities[test] = found.values[test]
             refused = [old or new for old, new in zip(refused, found.refused, strict=True)]
         for at, column in enumerate(folds.truth.columns):
-            if np.isfinite(one.scores[:, at]).any():
+            if np.isfinite(scores[:, at]).any():
                 names = {"indicator": column, **one.names, "method": method}
                 row = _row(probabilities[:, at], folds, at, refused[at], n_boot=n_boot, seed=seed)
                 yield {**names, **row}
