@@ -31,7 +31,7 @@ class ImportBank:
     """Make a bank of probes that others fitted; nothing in their files is run."""
 
     source: tyro.conf.Positional[Path]
-    """A folder of the paper's detector.pt files, of plain probe files, or one npz, safetensors or JSON file."""
+    """A folder of the paper's detector.pt files, of plain probe files, or one npz, safetensors, pt or JSON file."""
     out: Path
     """Folder for the bank."""
     hook_name: str | None = None

@@ -72,7 +72,7 @@ def import_plain(source: Path, taxonomy: Taxonomy, wanted: Wanted | None = None)
         entries += _entries(path, source, taxonomy, wanted)
     if not entries:
         raise CheckpointError(
-            f"{source} has no probe file ({', '.join(SUFFIXES[:2])}, or a bank, or detector.pt files)."
+            f"{source} has no probe file ({', '.join(SUFFIXES[:-1])}, or a bank, or detector.pt files)."
         )
     models = sorted({entry.model for entry in entries if entry.model})
     digests = sorted({entry.model_digest for entry in entries if entry.model_digest})
@@ -106,7 +106,7 @@ def _plain_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     paths = sorted(path for path in source.rglob("*") if path.is_file())
-    found = [path for path in paths if path.suffix in SUFFIXES[:2]]
+    found = [path for path in paths if path.suffix in SUFFIXES[:-1]]
     for path in paths if not found else ():
         refuse_pickle(path)
     return found

@@ -1,7 +1,8 @@
-"""Linear probes of other projects, out of files that hold numbers and nothing else: npz, safetensors, JSON.
+"""Linear probes of other projects, out of files that hold numbers: npz, safetensors, torch's own, JSON.
 
 Read are scikit-learn's `coef_` and `intercept_`, a `state_dict` with one linear layer, and a weight with a bias beside a
-JSON file that says what they are, which is how SAELens lays out a folder. Pickles (pkl, joblib, skops, pt) are refused.
+JSON file that says what they are, which is how SAELens lays out a folder. Files of Python objects (pkl, joblib, skops)
+are refused.
 """
 
 import json
@@ -17,12 +18,16 @@ from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 
 from mechprobe.errors import CheckpointError
+from mechprobe.probes.pickled_arrays import as_array
 from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.torch_files import read_arrays
 
 FITTED_MEAN, FITTED_FACTOR = "fitted_mean", "fitted_factor"
 """Names under which the exports of this project keep the scaling that is folded in."""
-SUFFIXES = (".npz", ".safetensors", ".json")
-_PICKLES = (".pkl", ".pickle", ".joblib", ".skops", ".pt", ".pth", ".bin", ".sav")
+SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".json")
+_TORCH = (".pt", ".pth")
+"""Read by `torch_files`, which runs nothing; whatever is not numbers and text is refused there."""
+_PICKLES = (".pkl", ".pickle", ".joblib", ".skops", ".bin", ".sav")
 _WEIGHT = ("weight", "weights", "coef_", "coef", "direction", "directions", "W", "w")
 _BIAS = ("bias", "intercept_", "intercept", "b")
 _MEAN = ("mean", "mean_", "scaler_mean")
@@ -91,6 +96,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
             return _read_npz(path)
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
+        if path.suffix in _TORCH:
+            return _read_torch(path)
         fields = json.loads(path.read_text(encoding="utf-8"))
         numbers = {key: value for key, value in fields.items() if isinstance(value, list | float)}
         return {key: _array(value) for key, value in numbers.items() if _is_number(value)}, fields
@@ -114,6 +121,17 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, A
         numbers = {key: stored.get_tensor(key).double().numpy() for key in stored.keys()}  # noqa: SIM118
         about = {**(stored.metadata() or {}), **_side_car(path)}
     return numbers, about
+
+
+def _read_torch(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
+    held = read_arrays(path)
+    if not isinstance(held, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(held).__name__}; give a dictionary of tensors, as state_dict() makes it."
+        )
+    arrays = {str(key): as_array(value) for key, value in cast(dict[Any, Any], held).items()}
+    numbers = {key: value for key, value in arrays.items() if value is not None}
+    return {key: value.astype(np.float64) for key, value in numbers.items()}, _side_car(path)
 
 
 def _side_car(path: Path) -> Mapping[str, Any]:

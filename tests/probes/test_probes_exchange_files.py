@@ -290,10 +290,15 @@ def test_coefficients_in_a_plain_file_score_as_scikit_learn_does(suffix: str, tm
     assert scaling.mean == pytest.approx(scaler.mean_)
 
 
-def test_a_state_dict_of_one_linear_layer_scores_as_torch_does(tmp_path: Path):
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_state_dict_of_one_linear_layer_scores_as_torch_does(suffix: str, tmp_path: Path):
     layer = torch.nn.Linear(D, 2)
-    path = tmp_path / "model.safetensors"
-    save_tensors({f"head.{k}": v for k, v in layer.state_dict().items()}, path)
+    path = tmp_path / f"model{suffix}"
+    state = {f"head.{k}": v for k, v in layer.state_dict().items()}
+    if suffix == ".pt":
+        torch.save(state, path)
+    else:
+        save_tensors(state, path)
     X = torch.randn(20, D)
     both = Wanted(hook_name="blocks.0.hook_out", indicators=("Fabrication", "my own"))
     (one,) = import_plain(path, TAXONOMY, both).bank.sets
@@ -346,13 +351,23 @@ def test_what_the_files_do_not_say_must_be_said(tmp_path: Path):
         import_plain(path, TAXONOMY, Wanted(indicators=("a", "b", "c")))
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".skops", ".pt", ".pickle"])
+@pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".skops", ".sav", ".pickle"])
 def test_pickles_of_unknown_origin_are_not_opened(suffix: str, tmp_path: Path):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'echo ran'\ntR.")
     for source in (path, tmp_path):
         with pytest.raises(CheckpointError, match=r"holds Python objects.* `import_sklearn`"):
             import_source(source, TAXONOMY)
+
+
+def test_a_torch_file_is_read_for_its_numbers_only(tmp_path: Path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"cos\nsystem\n(S'echo ran'\ntR.")
+    with pytest.raises(CheckpointError, match=r"names os\.system"):
+        import_source(path, TAXONOMY)
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match="holds a list"):
+        import_source(path, TAXONOMY)
 
 
 def test_an_npz_of_objects_is_not_unpickled(tmp_path: Path):
