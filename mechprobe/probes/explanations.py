@@ -86,7 +86,8 @@ def attribute(probe: Probe, X: Matrix, background: Matrix | None = None) -> Attr
     if isinstance(probe, BoostedProbe):
         return _of_trees(boosted_contributions(probe, X))
     raise ConfigError(
-        f"a {probe.kind} probe has no exact SHAP values here; explain a linear probe, boosted trees or a forest."
+        f"a {probe.kind} probe ({type(probe).__name__}) has no exact SHAP values here; explain a linear probe, "
+        "boosted trees or a forest (and of a calibrated probe, the one inside)."
     )
 
 

@@ -12,9 +12,15 @@ from scipy.stats import spearmanr
 
 from mechprobe.baselines.forest import ForestProbe, fit_forest
 from mechprobe.errors import CheckpointError, ConfigError, ShapeError
+from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.boosted import fit_boosted
 from mechprobe.probes.boosted_trees import boosted_contributions, trees_of
 from mechprobe.probes.driving_features import CHECK_COLUMNS, FEATURE_COLUMNS, driving_features
+from mechprobe.probes.explained_sets import (
+    EXPLANATION_CHECK_COLUMNS,
+    EXPLANATION_COLUMNS,
+    explain_set,
+)
 from mechprobe.probes.explanations import (
     additivity_error,
     attribute,
@@ -313,3 +319,29 @@ def test_what_cannot_be_explained_is_refused() -> None:
         chance_jaccard(5, 4)
     with pytest.raises(ConfigError, match="min_in_leaf"):
         fit_forest(rows, [0.5])
+
+
+@pytest.mark.parametrize("fit", [fit_logistic, fit_boosted])
+def test_all_probes_of_a_set_are_explained_as_each_is(fit) -> None:
+    rows = planted_rows()
+    probes = ProbeSet(
+        scorer="ours",
+        hook_name="blocks.1.hook_out",
+        reads="acts",
+        indicators=rows.indicators,
+        probes=fit(rows)[0],
+    )
+    names = [f"feature {at}" for at in range(8)]
+    table, checks = explain_set(probes, rows.X, rows.labels, names=names, k=3)
+    assert tuple(table.columns) == EXPLANATION_COLUMNS
+    assert tuple(checks.columns) == EXPLANATION_CHECK_COLUMNS
+    alone = driving_features(probes.probes[0], rows.X, rows.labels[:, 0], names=names, k=3)
+    told = table[table["indicator"] == "told"].reset_index(drop=True)
+    assert told[list(FEATURE_COLUMNS)].equals(alone.table)
+    assert told.loc[0, "name"] == "feature 3"
+    assert checks["indicator"].tolist() == ["told", "untold"]
+    assert (checks["additivity"] < 1e-4).all()
+    # What tells nothing is spread over more features than what is planted in one.
+    assert checks.loc[1, "n_effective"] > checks.loc[0, "n_effective"]
+    with pytest.raises(ShapeError, match="1 columns of labels for the 2 indicators"):
+        explain_set(probes, rows.X, rows.labels[:, :1])
