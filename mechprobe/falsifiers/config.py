@@ -75,6 +75,8 @@ class FalsifierConfig:
     """Probe sets of a study that are tested, by name."""
     n_features: int = 1
     """Single features that are tested beside them, the best of each indicator."""
+    paraphrases: str = ""
+    """File of paraphrases for a study of transcripts, a pair a line with a tab between; an organism has its own."""
     reading: Reading = "last"
     """Score of a passage from those of its tokens: of its last token, their mean, or the highest. A study reads as its
     probes were fitted: "last" on an organism, "mean" on transcripts."""

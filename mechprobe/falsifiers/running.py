@@ -7,7 +7,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from mechprobe.errors import ConfigError
-from mechprobe.falsifiers.case import Case, make_case
+from mechprobe.falsifiers.case import Case
+from mechprobe.falsifiers.case_building import make_case
 from mechprobe.falsifiers.config import (
     FAILS,
     FALSIFIER_COLUMNS,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ from mechprobe.falsifiers.config import FalsifierConfig
 from mechprobe.falsifiers.organism_wording import organism_wording
 from mechprobe.falsifiers.running import falsify_each, scorers_of
 from mechprobe.falsifiers.scoring import TokenScorer
+from mechprobe.falsifiers.wording import Wording, read_paraphrases
 from mechprobe.probes.bank import ProbeBank
-from mechprobe.records import atomic_write_bytes
+from mechprobe.records import atomic_write_bytes, digest_file
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 from mechprobe.transcripts.splits import group_names, grouped_folds
@@ -31,7 +33,12 @@ def falsify_stage(
         name="falsify",
         folder=run.folder / "falsify",
         config={"falsifiers": asdict(config), **run.settings("loading")},
-        inputs={"probes": probe_digest, "features": evaluate_digest, "model": run.model_digest},
+        inputs={
+            "probes": probe_digest,
+            "features": evaluate_digest,
+            "model": run.model_digest,
+            "paraphrases": _digest_if_there(config),
+        },
         run=lambda: _falsify(run, config),
         outputs=(run.folder / TABLE,),
         partial=(run.folder / "falsify" / "parts",),
@@ -48,7 +55,7 @@ def _falsify(run: Run, config: FalsifierConfig) -> Mapping[str, Any]:
         _tried_apart(run),
         left,
         config,
-        wording=organism_wording() if run.config.kind == "organism" else None,
+        wording=_wording(run, config),
         sae=run.sae,
         taxonomy=run.taxonomy,
     )
@@ -58,6 +65,19 @@ def _falsify(run: Run, config: FalsifierConfig) -> Mapping[str, Any]:
     found.to_parquet(run.folder / TABLE)
     counts = found["reading"].value_counts()
     return {"n_rows": len(found), **{str(name): int(n) for name, n in counts.items()}}
+
+
+def _digest_if_there(config: FalsifierConfig) -> str:
+    """A missing file is left to the reader, whose error says more."""
+    path = Path(config.paraphrases)
+    return digest_file(path) if path.is_file() else ""
+
+
+def _wording(run: Run, config: FalsifierConfig) -> Wording:
+    if run.config.kind == "organism":
+        return organism_wording()
+    given = config.paraphrases
+    return Wording(paraphrases=read_paraphrases(Path(given)) if given else {})
 
 
 def _scorers(run: Run, config: FalsifierConfig) -> dict[str, list[TokenScorer]]:
