@@ -135,7 +135,8 @@ def test_calibration_is_given_for_probes_words_and_the_noisy_or(study: TurnStudy
 def test_grains_are_compared_where_there_are_unions(study: TurnStudy) -> None:
     table = study.decomposition
     assert tuple(table.columns) == DECOMPOSITION_COLUMNS
-    one = rows(table, view="full", fusion="fused", unit="turn", fpr_target=0.2, hook_name=HOOKS[0])
+    one = rows(table, scorer="dense_logistic", view="full", fusion="fused", unit="turn")
+    one = rows(one, fpr_target=0.2, hook_name=HOOKS[0])
     assert dict(zip(one["grain"], one["n_probes"], strict=True)) == {
         "fine": 2,
         "coarse": 1,
