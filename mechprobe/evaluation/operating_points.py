@@ -2,8 +2,9 @@
 
 Neutral turns are those of transcripts that are known to hold nothing. For each fold the threshold is set on the
 neutral turns of the other folds and applied to the fold's own. They were scored by the probes of their own folds,
-so the conformal guarantee, which wants one detector for both, holds here as far as the folds' probes are alike;
-`fpr_test_neutral` is the direct check. Rates pool the folds, each turn counted once.
+so the conformal guarantee, which wants one detector for both, holds here as far as the folds' detectors are alike:
+probes' scores are standardised within their fold, those of text baselines are not. `fpr_test_neutral` is the direct
+check. Rates pool the folds, each turn counted once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
