@@ -1,7 +1,7 @@
 """Attention probes: each unit is read where it matters, and where that is, is learned from labels of whole units.
 
 A query says how much each row counts, a value what it says: the unit's score is the softmax-weighted mean of the
-rows' values (the attention probe of arXiv 2506.10805, section 3.2, one query an indicator). All indicators descend
+rows' values (the attention probe of arXiv 2506.10805, one query an indicator). All indicators descend
 together on standardised columns, from zero: the first state is the mean over rows, and nothing is drawn.
 """
 

@@ -1,6 +1,6 @@
 """Unit scores from the scores of rows: softmax-weighted mean, highest rolling mean, highest running average.
 
-The first two are "softmax" and "max of rolling means" of arXiv 2506.10805, section 3.2. The running average (EMA)
+The first two are "softmax" and "max of rolling means" of arXiv 2506.10805. The running average (EMA)
 needs only what came before, so a monitor can keep it while a model writes: `stream` takes one row at a time and ends
 at the same bits as the whole unit at once.
 """

@@ -12,6 +12,7 @@ from mechprobe.probes.estimators import Reads, choose
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.running import Rule, RunningProbe
 from mechprobe.probes.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
+from mechprobe.probes.weights import ClassWeight
 
 S = TypeVar("S", bound=SequenceProbe)
 S_co = TypeVar("S_co", bound=SequenceProbe, covariant=True)
@@ -50,9 +51,15 @@ def fit_running(rule: Rule) -> Callable[..., list[tuple[RunningProbe, ...]]]:
     """
 
     def fit(
-        units: LabelledUnits, strengths: Sequence[float], *, seed: int = 0
+        units: LabelledUnits,
+        strengths: Sequence[float],
+        *,
+        seed: int = 0,
+        class_weight: ClassWeight = None,
     ) -> list[tuple[RunningProbe, ...]]:
-        [probes] = fit_logistic(units.rows, [_ROW_L2_STRENGTH], seed=seed)
+        [probes] = fit_logistic(
+            units.rows, [_ROW_L2_STRENGTH], seed=seed, class_weight=class_weight
+        )
         return [
             tuple(RunningProbe(probe=probe, rule=rule, amount=float(amount)) for probe in probes)
             for amount in strengths
