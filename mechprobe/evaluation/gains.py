@@ -61,9 +61,9 @@ def gain_table(
     """
     rows: list[dict[str, object]] = []
     for indicator in indicators:
-        mine = scores[scores["indicator"] == indicator]
+        mine = scores.loc[(scores["indicator"] == indicator).to_numpy()]
         for unit, table in _by_unit(mine):
-            by_scorer = dict(iter(table.groupby(["scorer", "hook_name"], sort=False)))
+            by_scorer = _by_scorer(table)
             for baseline in baselines:
                 for comparison in (ALONE, ADDED) if (baseline, "") in by_scorer else ():
                     names = {"indicator": indicator, "unit": unit, "comparison": comparison}
@@ -80,12 +80,19 @@ def gain_table(
 
 def _by_unit(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each unit; last the paper's mixture, made of positive transcripts and negative turns."""
-    units = list(scores["unit"].unique())
+    units = list(dict.fromkeys(scores["unit"].tolist()))
     for unit in units:
-        yield str(unit), scores[scores["unit"] == unit]
+        yield str(unit), scores.loc[(scores["unit"] == unit).to_numpy()]
     if {"turn", "transcript"} <= set(units):
-        is_transcript = scores["unit"] == "transcript"
-        yield "mixed", scores[is_transcript == scores["is_positive"]]
+        is_transcript = (scores["unit"] == "transcript").to_numpy()
+        yield "mixed", scores.loc[is_transcript == scores["is_positive"].to_numpy(dtype=bool)]
+
+
+def _by_scorer(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each scorer and hook point."""
+    names = list(zip(table["scorer"].tolist(), table["hook_name"].tolist(), strict=True))
+    code, known = pd.factorize(pd.Series(names, dtype=object))
+    return {(str(name), str(hook)): table.loc[code == at] for at, (name, hook) in enumerate(known)}
 
 
 def _against(

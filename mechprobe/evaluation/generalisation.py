@@ -1,7 +1,8 @@
 """Train on one domain, test on each other: what a scorer knows that is not of its own training text.
 
 The matrix has a row for each domain that is trained on, and one more for all the others together (leave one out).
-Probes and text baselines go through the same folds, so that they differ in nothing but what they read.
+Probes and text baselines go through the same folds, so that they differ in nothing but what they read; within a cell
+only units that the same fit has scored are compared (`stratified`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +14,15 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from mechprobe.evaluation.bootstrap import auroc_interval
+from mechprobe.evaluation.bootstrap import cluster_draws, n_clusters, resampled_interval
 from mechprobe.evaluation.domains import Domains, folds_from, folds_without
 from mechprobe.evaluation.folds import Fold
+from mechprobe.evaluation.stratified import (
+    clusters_of,
+    stratified_auroc,
+    stratified_chance,
+    stratified_draws,
+)
 from mechprobe.evaluation.units import Units
 
 ALL_OTHERS = "all_others"
@@ -64,22 +71,28 @@ class Cell:
     scorer: Scorer
     indicator: str
     unit: str
-    units: Units
+    parts: tuple[Units, ...]
+    """The units of each fold; the clusters are conversations."""
 
     @property
     def n_pos(self) -> int:
         """Positives among the units."""
-        return int(self.units.is_positive.sum())
+        return sum(int(part.is_positive.sum()) for part in self.parts)
 
     @property
     def n_neg(self) -> int:
         """Negatives among the units."""
-        return len(self.units.is_positive) - self.n_pos
+        return sum(len(part.is_positive) for part in self.parts) - self.n_pos
+
+    @property
+    def auroc(self) -> float:
+        """Share of the pairs within folds that are ranked right; NaN where there is none."""
+        return stratified_auroc(self.parts)
 
     @property
     def is_too_few(self) -> bool:
-        """Whether a class has fewer than FEWEST units."""
-        return min(self.n_pos, self.n_neg) < FEWEST
+        """Whether a class has fewer than FEWEST units, or no fold has both."""
+        return min(self.n_pos, self.n_neg) < FEWEST or bool(np.isnan(self.auroc))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -126,32 +139,40 @@ def _cells(
     trained_on: str,
     tested: Sequence[str],
 ) -> Iterator[Cell]:
-    scores: dict[Scorer, np.ndarray] = {}
-    for fold in folds:
-        for scorer, found in score(fold).items():
-            whole = scores.setdefault(scorer, np.full(found.shape, np.nan))
-            here = fold.test[items.conversation]
-            whole[here] = found[here]
+    found = [(fold.test[items.conversation], score(fold)) for fold in folds]
+    scorers = dict.fromkeys(scorer for _, of_fold in found for scorer in of_fold)
     for name in tested:
         inside = domains.within(name)[items.conversation]
-        for scorer, values in scores.items():
+        for scorer in scorers:
+            scored = [
+                (test & inside, of_fold[scorer]) for test, of_fold in found if scorer in of_fold
+            ]
             for at, column in enumerate(items.columns):
-                used = inside & np.isfinite(values[:, at])
-                for unit, units in items.units_of(at, values[:, at], used).items():
+                parts: dict[str, list[Units]] = {}
+                for test, values in scored:
+                    used = test & np.isfinite(values[:, at])
+                    for unit, units in items.units_of(at, values[:, at], used).items():
+                        parts.setdefault(unit, []).append(units)
+                for unit, units in parts.items():
                     yield Cell(
                         trained_on=trained_on,
                         tested_on=name,
                         scorer=scorer,
                         indicator=column,
                         unit=unit,
-                        units=units,
+                        parts=tuple(units),
                     )
 
 
 def _row(cell: Cell, *, n_boot: int, seed: int) -> dict[str, object]:
     value = low = high = np.nan
+    codes = clusters_of(cell.parts)
     if not cell.is_too_few:
-        interval = auroc_interval(cell.units, n_boot=n_boot, seed=seed)
+        draws = stratified_draws(cell.parts, codes, cluster_draws(len(codes), n_boot, seed))
+        n_independent = min(
+            sum(n_clusters(part, positive=side) for part in cell.parts) for side in (True, False)
+        )
+        interval = resampled_interval(cell.auroc, draws, n_independent)
         value, low, high = interval.value, interval.low, interval.high
     return {
         "trained_on": cell.trained_on,
@@ -163,9 +184,9 @@ def _row(cell: Cell, *, n_boot: int, seed: int) -> dict[str, object]:
         "auroc": value,
         "low": low,
         "high": high,
-        "chance": cell.units.chance,
+        "chance": stratified_chance(cell.parts),
         "n_pos": cell.n_pos,
         "n_neg": cell.n_neg,
-        "n_clusters": len(np.unique(cell.units.clusters)),
+        "n_clusters": len(codes),
         "too_few": cell.is_too_few,
     }

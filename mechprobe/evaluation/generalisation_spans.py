@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from mechprobe.baselines.fold import BaselineFold
+from mechprobe.baselines.passages import Passages
+from mechprobe.baselines.text import score_baselines
 from mechprobe.evaluation.domains import Domains
 from mechprobe.evaluation.folds import Fold
 from mechprobe.evaluation.generalisation import Cell, Items, Scorer, generalise
-from mechprobe.evaluation.generalisation_turns import (
-    GeneralisationConfig,
-    text_fold_scores,
-    to_one_scale,
-)
+from mechprobe.evaluation.generalisation_turns import GeneralisationConfig
 from mechprobe.evaluation.span_detection import SpanDetectionConfig, fit_probe_sets
 from mechprobe.evaluation.span_examples import SpanExamples
 from mechprobe.evaluation.units import Units
@@ -58,18 +57,16 @@ class SpanScorers:
         self, fit: SpanExamples, select: SpanExamples, test: SpanExamples
     ) -> dict[Scorer, np.ndarray]:
         config = SpanDetectionConfig(estimators=self.config.estimators, seed=self.config.seed)
-        scores: dict[Scorer, np.ndarray] = {}
-        for one in fit_probe_sets(fit, select, config):
-            own, of_select = (
-                one.score_all(part.matrix(one.hook_name, one.reads)) for part in (test, select)
-            )
-            scores[one.scorer, one.hook_name] = to_one_scale(own, of_select, select.labels)
-        return scores
+        return {
+            (one.scorer, one.hook_name): one.score_all(test.matrix(one.hook_name, one.reads))
+            for one in fit_probe_sets(fit, select, config)
+        }
 
     def _texts(
         self, fit: SpanExamples, select: SpanExamples, test: SpanExamples
     ) -> dict[Scorer, np.ndarray]:
-        found = text_fold_scores(self.config, fit.labelled_texts, select.labelled_texts, test.texts)
+        read = BaselineFold(fit.labelled_texts, select.labelled_texts, Passages(texts=test.texts))
+        found = score_baselines(self.config.text_scorers, read, seed=self.config.seed)
         return {(name, ""): scores for name, scores in found.items()}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float
 
 from mechprobe.baselines.fold import BaselineFold
 from mechprobe.baselines.passages import LabelledTexts, Passages
@@ -21,19 +21,9 @@ from mechprobe.evaluation.turn_units import TurnTruth, turn_texts, turn_truth
 from mechprobe.evaluation.units import Turns, Units, mixed_units, transcript_units, turn_units
 from mechprobe.probes.aggregation import Pooling, plan_pooling
 from mechprobe.probes.examples import MISALIGNED, LabelledTokens
-from mechprobe.probes.rows import NEGATIVE, fittable
+from mechprobe.probes.rows import fittable
 from mechprobe.probes.token_labels import label_tokens
 from mechprobe.transcripts.transcript import Transcript
-
-COUNTS = (
-    "length",
-    "length_characters",
-    "length_tokens",
-    "turn_number",
-    "token_in_turn",
-    "token_in_transcript",
-)
-"""Baselines that learn nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +35,7 @@ class GeneralisationConfig:
     keys with fewer than two values are passed over. Spans always go by split."""
     splits: tuple[str, ...] = ("natural", "unseen_frames", "longer", "reversed_confound")
     """Spans of an organism: its out-of-distribution splits, by their names in `models.organism.splits`."""
-    n_per_split: int = 300
+    n_per_split: int = 150
     """Transcripts that are drawn of each of those splits."""
     estimators: tuple[str, ...] = ("dense_logistic", "dense_diff_of_means", "sae_logistic")
     """Names in `probes.estimators.ESTIMATORS`; those of features run where there is an SAE."""
@@ -100,7 +90,9 @@ class TurnScorers:
         columns, test = fittable(fit.labels), np.flatnonzero(fold.test[self._conversation])
         if not len(columns) or not len(test):
             return {}
-        found = text_fold_scores(self.config, fit, select, [self.texts[row] for row in test])
+        asked = Passages(texts=tuple(self.texts[row] for row in test))
+        read = BaselineFold(fit, select, asked)
+        found = score_baselines(self.config.text_scorers, read, seed=self.config.seed)
         scores: dict[Scorer, np.ndarray] = {}
         for name, values in found.items():
             whole = np.full(self.truth.labels.shape, np.nan)
@@ -118,37 +110,6 @@ class TurnScorers:
     @property
     def _conversation(self) -> np.ndarray:
         return self.truth.turns["conversation"].to_numpy()
-
-
-def text_fold_scores(
-    config: GeneralisationConfig, fit: LabelledTexts, select: LabelledTexts, texts: Sequence[str]
-) -> dict[str, Float[np.ndarray, "text column"]]:
-    """Scores of every text baseline, those that learn brought to one scale in all folds."""
-    asked = Passages(texts=(*texts, *select.texts))
-    found = score_baselines(config.text_scorers, BaselineFold(fit, select, asked), seed=config.seed)
-    scores: dict[str, np.ndarray] = {}
-    for name, values in found.items():
-        own, chosen = values[: len(texts)], values[len(texts) :]
-        scores[name] = own if name in COUNTS else to_one_scale(own, chosen, select.labels)
-    return scores
-
-
-def to_one_scale(
-    scores: Float[np.ndarray, "item column"],
-    of_select: Float[np.ndarray, "selected column"],
-    select_labels: Int8[np.ndarray, "selected column"],
-) -> Float[np.ndarray, "item column"]:
-    """Scores in standard deviations above the mean negative of the select items.
-
-    Folds may have chosen other strengths, whose scores are of another size; pooled as they are, they would rank
-    folds and not items. Turn scores of probes come on this scale already.
-    """
-    scaled = scores.astype(np.float64)
-    for at in range(scores.shape[1]):
-        negatives = of_select[select_labels[:, at] == NEGATIVE, at]
-        if len(negatives) > 1 and negatives.std() > 0:
-            scaled[:, at] = (scaled[:, at] - negatives.mean()) / negatives.std()
-    return scaled
 
 
 def generalise_turns(

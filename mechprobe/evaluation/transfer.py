@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechprobe.evaluation.bootstrap import cluster_draws, resampled_aurocs
+from mechprobe.evaluation.bootstrap import cluster_draws
 from mechprobe.evaluation.generalisation import ALL_OTHERS, Cell, Scorer
-from mechprobe.evaluation.metrics import auroc
+from mechprobe.evaluation.stratified import clusters_of, stratified_chance, stratified_draws
 
 WITHIN, ACROSS, LEFT_OUT = "within", "across", "left_out"
 EVERY_INDICATOR = "all"
@@ -100,14 +100,13 @@ def _draws(
     """AUROCs of each cell's resamples, by the cell's identity."""
     codes: dict[str, np.ndarray] = {}
     for name in {cell.tested_on for cell in cells}:
-        of_domain = [cell.units.clusters for cell in cells if cell.tested_on == name]
-        codes[name] = np.unique(np.concatenate(of_domain))
+        of_domain = [part for cell in cells if cell.tested_on == name for part in cell.parts]
+        codes[name] = clusters_of(of_domain)
     drawn: dict[int, np.ndarray] = {}
     for cell in cells:
         here = codes[cell.tested_on]
         counts = cluster_draws(len(here), n_boot, seed + crc32(cell.tested_on.encode()))
-        cluster = np.searchsorted(here, cell.units.clusters)
-        drawn[id(cell)] = resampled_aurocs(cell.units, cluster, counts)
+        drawn[id(cell)] = stratified_draws(cell.parts, here, counts)
     return drawn
 
 
@@ -116,10 +115,10 @@ def _mean(
 ) -> dict[str, object]:
     low, high = _bounds([draws[id(cell)] for cell in cells], level)
     return {
-        "auroc": float(np.mean([_auroc(cell) for cell in cells])),
+        "auroc": float(np.mean([cell.auroc for cell in cells])),
         "low": low,
         "high": high,
-        "chance": float(np.mean([cell.units.chance for cell in cells])),
+        "chance": float(np.mean([stratified_chance(cell.parts) for cell in cells])),
         "n_cells": len(cells),
     }
 
@@ -134,18 +133,16 @@ def _difference(
     both = [(first, second) for first, second in both if _are_paired(first, second)]
     if not both:
         return {}
-    values = [_auroc(first) - _auroc(second) for first, second in both]
+    values = [first.auroc - second.auroc for first, second in both]
     low, high = _bounds([draws[id(first)] - draws[id(second)] for first, second in both], level)
     return {"difference": float(np.mean(values)), "difference_low": low, "difference_high": high}
 
 
-def _auroc(cell: Cell) -> float:
-    return auroc(cell.units.scores, cell.units.is_positive)
-
-
 def _are_paired(first: Cell, second: Cell) -> bool:
-    return np.array_equal(first.units.clusters, second.units.clusters) and np.array_equal(
-        first.units.is_positive, second.units.is_positive
+    return len(first.parts) == len(second.parts) and all(
+        np.array_equal(ours.clusters, theirs.clusters)
+        and np.array_equal(ours.is_positive, theirs.is_positive)
+        for ours, theirs in zip(first.parts, second.parts, strict=True)
     )
 
 

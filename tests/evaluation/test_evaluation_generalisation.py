@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechprobe.errors import ConfigError
+from mechprobe.evaluation.bootstrap import cluster_draws
 from mechprobe.evaluation.domains import (
     Domains,
     domain_names,
@@ -27,6 +28,7 @@ from mechprobe.evaluation.generalisation import (
     generalisation_table,
     generalise,
 )
+from mechprobe.evaluation.stratified import clusters_of, stratified_auroc, stratified_draws
 from mechprobe.evaluation.transfer import TRANSFER_COLUMNS, transfer_table
 from mechprobe.evaluation.units import Units
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
@@ -73,27 +75,81 @@ def cell_of(
     return pd.Series(row)
 
 
-def test_a_cell_is_the_auroc_of_its_domain_alone() -> None:
+LEFT, RIGHT = [9.0] * 6 + [0.0] * 6, [1.0, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3]
+HALVES = np.tile([True] * 6 + [False] * 6, 2)
+
+
+def test_a_domain_that_was_left_out_has_the_auroc_of_its_units() -> None:
     # 6 positives score 1 to 6; of the 6 negatives on the right two stand above all of them, one ties with 3.
-    left, right = [9.0] * 6 + [0.0] * 6, [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3]
-    is_positive = np.tile([True] * 6 + [False] * 6, 2)
-    values = np.array([*left, *right], dtype=float)
-
-    def score(fold: Fold) -> dict[Scorer, np.ndarray]:
-        return {("fixed", "blocks.0.hook_out"): only_tested(values, fold)}
-
-    cells = generalise(two_domains(12), one_item_each(is_positive), score, n_folds=3)
-    table = generalisation_table(cells, "model", n_boot=50)
+    table = matrix_of(np.array([*LEFT, *RIGHT]))
     assert tuple(table.columns) == GENERALISATION_COLUMNS
     assert len(table) == 4 + 2
-    for trained_on in ("left", "right", ALL_OTHERS):
-        row = cell_of(table, trained_on, "right")
-        # 3 zeros lose to all 6, the tied one to 3 and a half, the two above to none: 21.5 of 36.
-        assert row["auroc"] == pytest.approx((18 + 3.5) / 36)
-        assert row["low"] <= row["auroc"] <= row["high"]
-        assert (row["chance"], row["n_pos"], row["n_neg"], row["n_clusters"]) == (0.5, 6, 6, 12)
-        assert row["hook_name"] == "blocks.0.hook_out"
+    row = cell_of(table, ALL_OTHERS, "right")
+    # 3 zeros lose to all 6, the tied one to 3 and a half, the two above to none: 21.5 of 36.
+    assert row["auroc"] == pytest.approx((18 + 3.5) / 36)
+    assert row["low"] <= row["auroc"] <= row["high"]
+    assert (row["chance"], row["n_pos"], row["n_neg"], row["n_clusters"]) == (0.5, 6, 6, 12)
+    assert row["hook_name"] == "blocks.0.hook_out"
     assert cell_of(table, ALL_OTHERS, "left")["auroc"] == 1.0
+
+
+def test_a_cell_of_several_fits_compares_what_one_of_them_has_scored() -> None:
+    values = np.array([*LEFT, *RIGHT])
+    fold = fold_of_conversation(two_domains(12), 3)
+    wins = [
+        (values[first] > values[second]) + 0.5 * (values[first] == values[second])
+        for first in range(12, 18)
+        for second in range(18, 24)
+        if fold[first] == fold[second]
+    ]
+    table = matrix_of(values)
+    for trained_on in ("left", "right"):
+        assert cell_of(table, trained_on, "right")["auroc"] == pytest.approx(np.mean(wins))
+
+
+def test_the_scale_of_a_fold_makes_no_difference() -> None:
+    rng = np.random.default_rng(4)
+    values = HALVES + rng.normal(size=24)
+    pd.testing.assert_frame_equal(matrix_of(values, scaled=True), matrix_of(values))
+
+
+def test_a_resample_is_the_auroc_of_the_units_it_took() -> None:
+    rng = np.random.default_rng(6)
+    parts = [
+        Units(
+            scores=rng.normal(size=12).round(1),
+            is_positive=np.arange(12) % 3 == 0,
+            clusters=np.arange(12) // 2 + 6 * number,
+        )
+        for number in range(2)
+    ]
+    codes = clusters_of(parts)
+    counts = cluster_draws(len(codes), 40, 0)
+    found = stratified_draws(parts, codes, counts)
+    for draw, value in zip(counts, found, strict=True):
+        taken = [
+            Units(
+                scores=np.repeat(part.scores, times),
+                is_positive=np.repeat(part.is_positive, times),
+                clusters=np.repeat(part.clusters, times),
+            )
+            for part in parts
+            for times in [draw[part.clusters].astype(int)]
+        ]
+        assert value == pytest.approx(stratified_auroc(taken), nan_ok=True)
+
+
+def matrix_of(values: np.ndarray, *, scaled: bool = False) -> pd.DataFrame:
+    """The table of a scorer with fixed scores; scaled: each fold's on a scale of its own."""
+    number = iter(range(100))
+
+    def score(fold: Fold) -> dict[Scorer, np.ndarray]:
+        at = next(number) if scaled else 0
+        own = only_tested(10.0**at * values + 50.0 * at, fold)
+        return {("fixed", "blocks.0.hook_out"): own}
+
+    cells = generalise(two_domains(12), one_item_each(HALVES), score, n_folds=3)
+    return generalisation_table(cells, "model", n_boot=50)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -246,7 +302,7 @@ def test_cells_of_one_domain_share_their_draws_and_other_domains_do_not() -> Non
                 scorer=("probe", ""),
                 indicator="x",
                 unit="turn",
-                units=units,
+                parts=(units,),
             )
             for trained, tested in (("c", first), ("d", second))
         ]

@@ -11,11 +11,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.generalisation import ALL_OTHERS, generalisation_table
 from mechprobe.evaluation.generalisation_spans import generalise_spans
-from mechprobe.evaluation.generalisation_turns import (
-    GeneralisationConfig,
-    generalise_turns,
-    to_one_scale,
-)
+from mechprobe.evaluation.generalisation_turns import GeneralisationConfig, generalise_turns
 from mechprobe.evaluation.span_examples import SpanExamples
 from mechprobe.evaluation.transfer import transfer_table
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
@@ -232,14 +228,3 @@ def test_spans_of_one_split_are_tested_on_those_of_another() -> None:
         assert min(aurocs(table, "dense_logistic", "hard_negative", within=within)) > 0.95
     assert min(aurocs(table, "tfidf", "hard_negative", within=True)) == 1.0
     assert max(aurocs(table, "tfidf", "hard_negative", within=False)) < 0.75
-
-
-def test_scores_of_folds_are_brought_to_the_scale_of_their_select_negatives() -> None:
-    chosen = np.array([[1.0, 7.0], [3.0, 7.0], [9.0, 7.0]])
-    labels = np.array([[0, 0], [0, 0], [1, 0]], dtype=np.int8)
-    found = to_one_scale(np.array([[2.0, 5.0], [4.0, 6.0]]), chosen, labels)
-    # The first column's negatives are 1 and 3: mean 2, spread 1; those of the second do not vary.
-    assert found.tolist() == [[0.0, 5.0], [2.0, 6.0]]
-    # Whatever a fold multiplies its scores with and adds to them makes no difference.
-    other = to_one_scale(np.array([[2.0], [4.0]]) * 7 + 3, chosen[:, :1] * 7 + 3, labels[:, :1])
-    assert other[:, 0] == pytest.approx(found[:, 0])
