@@ -17,6 +17,7 @@ from mechprobe.probes.matrix import size_of, take_columns
 from mechprobe.probes.moments import class_separation
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
 from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.weights import ClassWeight, row_weights
 
 KS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Candidates for k, fewest first, so that ties choose the simplest probe."""
@@ -25,13 +26,18 @@ _L2_STRENGTH = 1.0
 
 
 def fit_k_sparse(
-    rows: LabelledRows, strengths: Sequence[float] = KS, *, seed: int = 0
+    rows: LabelledRows,
+    strengths: Sequence[float] = KS,
+    *,
+    seed: int = 0,
+    class_weight: ClassWeight = None,
 ) -> list[tuple[LinearProbe, ...]]:
     """For each k, one probe for each indicator that reads the k features of largest class separation.
 
     Args:
         strengths: the numbers of features, whole and at least 1; more than there are means all.
         seed: unused.
+        class_weight: "balanced" lets both classes count the same in sum; features are ranked as without.
 
     Raises:
         ConfigError: a k is not a whole number of at least 1.
@@ -43,21 +49,29 @@ def fit_k_sparse(
         )
     ks = [min(int(k), size_of(rows.X)[1]) for k in strengths]
     separation = np.abs(class_separation(rows))
+    ranked = np.argsort(-separation, axis=0, kind="stable")[: max(ks)]
+    # A sparse matrix is turned to columns once, for what any indicator reads.
+    union = np.unique(ranked)
+    X = take_columns(rows.X, union)
+    weights = row_weights(rows.labels, class_weight)
     found: list[list[LinearProbe]] = [[] for _ in ks]
-    for at in range(len(rows.indicators)):
-        ranked = np.argsort(-separation[:, at], kind="stable")[: max(ks)]
+    for at, own in enumerate(ranked.T):
         used = rows.labels[:, at] != LEFT_OUT
         y = rows.labels[used, at] == POSITIVE
-        probes = _fit_prefixes(
-            take_columns(rows.X, ranked)[used], y, ranked, ks, size_of(rows.X)[1]
-        )
+        part = X[np.ix_(used, np.searchsorted(union, own))]
+        probes = _fit_prefixes(part, y, weights[used, at], own, ks, size_of(rows.X)[1])
         for of_k, probe in zip(found, probes, strict=True):
             of_k.append(probe)
     return [tuple(probes) for probes in found]
 
 
 def _fit_prefixes(
-    X: np.ndarray, y: np.ndarray, ranked: np.ndarray, ks: Sequence[int], width: int
+    X: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    ranked: np.ndarray,
+    ks: Sequence[int],
+    width: int,
 ) -> list[LinearProbe]:
     """Logistic probes on the first k columns, for each k."""
     scaling = scaling_of(X)
@@ -65,6 +79,7 @@ def _fit_prefixes(
     columns = Columns(
         sign=np.repeat(np.where(y, 1.0, -1.0)[:, None], len(ks), axis=1),
         strengths=np.array([_L2_STRENGTH]),
+        row_weight=weights,
         free=(np.arange(X.shape[1])[:, None] < np.asarray(ks)).astype(np.float64),
     )
     solution = minimise(Design(scaling.apply(X)), columns, tol=1e-4)

@@ -335,3 +335,18 @@ def test_the_papers_recipe_step_by_step() -> None:
             optimiser.step()
         expected = layer((torch.from_numpy(rows.X) - mean) / std).squeeze(1).detach().numpy()
         np.testing.assert_allclose(probe.score(rows.X), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_k_sparse_probes_are_logistic_probes_on_their_features(balanced: bool) -> None:
+    rows = planted_rows(0, sparse=True, dtype=np.float64)
+    X = rows.X.toarray()
+    [probes] = fit_k_sparse(rows, (3.0,), class_weight="balanced" if balanced else None)
+    for at, probe in enumerate(probes):
+        used, features = rows.labels[:, at] >= 0, probe.features
+        std = X[used][:, features].std(axis=0)
+        oracle = LogisticRegression(
+            C=1.0, tol=1e-8, max_iter=1000, class_weight="balanced" if balanced else None
+        ).fit(X[used][:, features] / std, rows.labels[used, at])
+        expected = oracle.decision_function(X[:, features] / std)
+        np.testing.assert_allclose(probe.score(rows.X), expected, atol=0.02)
