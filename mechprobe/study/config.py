@@ -12,6 +12,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.evaluation.generalisation_turns import GeneralisationConfig
 from mechprobe.evaluation.span_detection import SpanDetectionConfig
 from mechprobe.evaluation.turn_detection import TurnDetectionConfig
+from mechprobe.falsifiers.config import FalsifierConfig
 from mechprobe.models.organism.datasets import DatasetConfig
 from mechprobe.saes.training import SaeConfig
 from mechprobe.study.settings import build_config, read_settings
@@ -83,6 +84,8 @@ class StudyConfig:
     """Kind "organism": scorers of spans."""
     turns: TurnDetectionConfig = field(default_factory=TurnDetectionConfig)
     """Kind "transcripts": scorers of turns."""
+    falsifiers: FalsifierConfig = field(default_factory=FalsifierConfig)
+    """How probes and features are tried against their words."""
     generalisation: GeneralisationConfig = field(default_factory=GeneralisationConfig)
     """What is trained on one domain and tested on others."""
     causal: CausalConfig = field(default_factory=CausalConfig)
@@ -103,7 +106,7 @@ class StudyConfig:
             raise ConfigError("a study of transcripts needs a model: --set model=NAME_OR_FOLDER.")
 
 
-SEEDED = ("data", "sae", "spans", "turns", "generalisation", "causal", "free_text")
+SEEDED = ("data", "sae", "spans", "turns", "falsifiers", "generalisation", "causal", "free_text")
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

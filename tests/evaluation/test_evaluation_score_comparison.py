@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechprobe.cli_evaluate import Compare
+from mechprobe.cli.evaluating import Compare
 from mechprobe.errors import DataError, LabelError
 from mechprobe.evaluation.differences import difference_of, holm
 from mechprobe.evaluation.score_comparison import Comparing, compare_scorers

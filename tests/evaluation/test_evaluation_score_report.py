@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechprobe.cli_evaluate import Scores
+from mechprobe.cli.evaluating import Scores
 from mechprobe.errors import LabelError
 from mechprobe.evaluation.metrics import auroc, tpr_at_fpr
 from mechprobe.evaluation.score_figures import Resampling, units_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tyro
 
-from mechprobe.cli_bank import Bank
+from mechprobe.cli.banks import Bank
 from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.probes.artefact import Artefact
 from mechprobe.probes.detector_files import read_detector

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mechprobe.cli import main
+from mechprobe.cli.main import main
 
 STUDY = Path(__file__).parents[2] / "analyses" / "transcripts.toml"
 GOOD = {
@@ -43,7 +43,7 @@ def spans(*found: dict[str, object]) -> dict[str, object]:
 
 def test_help_answers_without_loading_a_model_library():
     code = (
-        "import sys\nfrom mechprobe.cli import main\n"
+        "import sys\nfrom mechprobe.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stopped:\n    assert not stopped.code\n"
         "heavy = {'torch', 'transformers', 'transformer_lens', 'sae_lens', 'plotly', 'sklearn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -58,6 +58,8 @@ def test_help_answers_without_loading_a_model_library():
         "sae",
         "probe",
         "evaluate",
+        "falsify",
+        "bank",
         "causal",
         "report",
         "organism",

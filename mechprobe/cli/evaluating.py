@@ -1,10 +1,13 @@
-"""`mechprobe evaluate scores` and `mechprobe evaluate compare`: figures of scores that anyone made."""
+"""`mechprobe evaluate study | scores | compare`: figures of a study's probes, or of scores that anyone made."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from mechprobe.cli.studies import StudyFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +72,27 @@ class Compare:
             self.json.parent.mkdir(parents=True, exist_ok=True)
             self.json.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print(comparison_text(rows))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateStudy(StudyFile):
+    """Run a study up to the heat-maps and feature tables."""
+
+    def run(self) -> None:
+        """Run up to the closer look."""
+        self.up_to("evaluate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate:
+    """What detectors are worth: those of a study, or anyone's scores in a file."""
+
+    action: (
+        Annotated[EvaluateStudy, tyro.conf.subcommand("study")]
+        | Annotated[Scores, tyro.conf.subcommand("scores")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
+    )
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()

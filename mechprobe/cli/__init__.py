@@ -1,0 +1,1 @@
+"""The command line: one dataclass for each command, no logic of its own."""
