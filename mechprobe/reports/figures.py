@@ -202,7 +202,8 @@ def domain_figure(auroc: pd.DataFrame, note: pd.DataFrame, names: Mapping[str, s
     values = auroc.to_numpy(float)
     figure.add_heatmap(
         z=_nested(values),
-        x=[html.escape(names[str(name)]) for name in auroc.columns],
+        # A word a line: five domains and more stand beside each other.
+        x=[html.escape(names[str(name)]).replace(" ", "<br>") for name in auroc.columns],
         y=[html.escape(names[str(name)]) for name in auroc.index],
         customdata=[[html.escape(cell) for cell in row] for row in note.to_numpy().tolist()],
         colorscale=DIVERGING,
