@@ -1,1 +1,1 @@
-"""What a probe must beat: length, words, token identity, random directions, shuffled labels, other judges."""
+"""What a probe must beat: length, place, words, embeddings, token identity, random directions, shuffled labels, judges."""
