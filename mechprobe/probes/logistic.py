@@ -31,7 +31,7 @@ def fit_logistic(
     tol: float = TOLERANCE,
     standardise: bool = True,
     class_weight: ClassWeight = None,
-    sample_weight: Float[np.ndarray, "tok"] | None = None,
+    sample_weight: Float[np.ndarray, "weight"] | None = None,
     device: str = "cpu",
 ) -> list[tuple[LinearProbe, ...]]:
     """For each strength, one probe for each indicator.
@@ -52,7 +52,9 @@ def fit_logistic(
     """
     del seed
     check_positive(strengths, "l2_strength")
-    columns = logistic_columns(rows.labels, np.asarray(strengths, float), class_weight, sample_weight)
+    columns = logistic_columns(
+        rows.labels, np.asarray(strengths, float), class_weight, sample_weight
+    )
     scaling = scaling_of(rows.X) if standardise else no_scaling(rows.X)
     found = minimise(Design(scaling.apply(rows.X), device=device), columns, tol=tol)
     weight, bias = scaling.fold(found.weight, found.bias)

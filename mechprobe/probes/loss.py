@@ -29,12 +29,19 @@ class Columns:
     free: Float[np.ndarray, "d column"] | None = None
     """1 where a weight may differ from zero; None: everywhere."""
 
+    def sizes(self) -> Float[np.ndarray, "tok indicator"]:
+        """How much each row counts for each indicator; 0 if left out."""
+        sizes = np.abs(self.sign).astype(np.float64)
+        if self.class_weight is not None:
+            sizes *= np.where(self.sign > 0, self.class_weight[:, 1], self.class_weight[:, 0])
+        return sizes if self.row_weight is None else sizes * self.row_weight[:, None]
+
 
 def logistic_columns(
     labels: Int8[np.ndarray, "tok indicator"],
     strengths: Float[np.ndarray, "strength"],
     class_weight: ClassWeight = None,
-    sample_weight: Float[np.ndarray, "tok"] | None = None,
+    sample_weight: Float[np.ndarray, "weight"] | None = None,
 ) -> Columns:
     """Every indicator at every strength, weighted as scikit-learn weighs.
 
@@ -59,7 +66,7 @@ def logistic_columns(
 
 
 def _class_sizes(
-    labels: Int8[np.ndarray, "tok indicator"], sample_weight: Float[np.ndarray, "tok"] | None
+    labels: Int8[np.ndarray, "tok indicator"], sample_weight: Float[np.ndarray, "weight"] | None
 ) -> Float[np.ndarray, "indicator 2"]:
     """What the negatives and the positives of each indicator weigh together."""
     if sample_weight is None:

@@ -45,12 +45,7 @@ class LabelledRows:
                 f"{self.labels.shape}; labels need one row a row and one column an indicator."
             )
         check_finite(self.X)
-        for indicator, n_pos, n_neg in zip(self.indicators, self.n_pos, self.n_neg, strict=True):
-            if not n_pos or not n_neg:
-                raise LabelError(
-                    f"indicator {indicator!r} has {n_pos} positive and {n_neg} negative rows; a probe "
-                    "needs at least one of each: leave the indicator out or label more text."
-                )
+        check_classes(self.labels, self.indicators)
 
     @property
     def n_pos(self) -> Integer[np.ndarray, "indicator"]:
@@ -79,6 +74,17 @@ class LabelledRows:
 def fittable(labels: Int8[np.ndarray, "tok indicator"]) -> Integer[np.ndarray, "kept"]:
     """Columns with at least one positive and one negative row."""
     return np.flatnonzero((labels == POSITIVE).any(axis=0) & (labels == NEGATIVE).any(axis=0))
+
+
+def check_classes(labels: Int8[np.ndarray, "tok indicator"], indicators: tuple[str, ...]) -> None:
+    """Raise LabelError unless every indicator has rows of both classes."""
+    counts = [(labels == which).sum(axis=0) for which in (POSITIVE, NEGATIVE)]
+    for indicator, n_pos, n_neg in zip(indicators, *counts, strict=True):
+        if not n_pos or not n_neg:
+            raise LabelError(
+                f"indicator {indicator!r} has {n_pos} positive and {n_neg} negative rows; a probe "
+                "needs at least one of each: leave the indicator out or label more text."
+            )
 
 
 def check_finite(X: Matrix) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mechprobe.probes.matrix import Matrix, column_means, is_sparse, n_nonzero, size_of, square
 
@@ -44,8 +44,15 @@ def scaling_of(X: Matrix) -> Scaling:
         return Scaling(mean=np.zeros(len(mean)), factor=_inverse(std))
     centred = np.asarray(X) - mean.astype(X.dtype)
     std = np.sqrt(column_means(np.square(centred)))
-    std[std <= 1e-6 * np.abs(mean)] = 0
+    std[constant_columns(std, mean)] = 0
     return Scaling(mean=mean, factor=_inverse(std))
+
+
+def constant_columns(
+    std: Float[np.ndarray, "d"], mean: Float[np.ndarray, "d"]
+) -> Bool[np.ndarray, "d"]:
+    """Columns whose spread is rounding alone."""
+    return std <= 1e-6 * np.abs(mean)
 
 
 def no_scaling(X: Matrix) -> Scaling:

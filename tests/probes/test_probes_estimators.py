@@ -126,12 +126,6 @@ def test_lasso_is_at_scikit_learns_optimum() -> None:
             assert (probe.weight == 0).sum() == (oracle.coef_ == 0).sum()
 
 
-def test_lasso_reads_only_screened_features() -> None:
-    rows = planted_rows(0, sparse=True)
-    for probe in fit_lasso(rows, (0.01,), n_screened=2)[0]:
-        assert 1 <= len(probe.features) <= 2
-
-
 def test_ridge_and_lda_agree_with_scikit_learn() -> None:
     rows = planted_rows(0, dtype=np.float64)
     Z = StandardScaler().fit_transform(rows.X)
