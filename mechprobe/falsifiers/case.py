@@ -63,6 +63,8 @@ class Case:
     """Words that name the indicator."""
     positives: Scored
     negatives: Scored
+    others: tuple[Passage, ...]
+    """Those of the negatives that are no look-alikes."""
     hosts: Scored
     telling: tuple[str, ...]
     """Words that go with the indicator, the most telling first."""

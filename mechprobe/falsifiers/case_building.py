@@ -52,6 +52,7 @@ def make_case(
         frequencies=frequencies,
         keywords=keywords,
         **scored,
+        others=tried.others,
         telling=_telling(learned, config, rng),
         liked=_liked(reader, learned, scorers, config, rng),
         natural=natural_aurocs(scored["positives"], scored["negatives"], resampling, config),

@@ -6,8 +6,8 @@ benign text reads the words (arXiv 2606.24251 reports how much of a score its co
 takes its meaning with it, so that it is shown and not judged. "without_span" puts benign words in the place of a
 positive: the share that is left comes from the context alone.
 
-Controls: words that do not hold the indicator, grafted into the same places; and for "without_span" the same benign
-words in benign contexts.
+Controls: words of other text (look-alikes apart, whose words are the same), grafted into the same places; and for
+"without_span" the same benign words in benign contexts.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import numpy as np
 
 from mechprobe.falsifiers.case import Case, Scored
 from mechprobe.falsifiers.config import NOT_JUDGED
-from mechprobe.falsifiers.figures import Estimate, cohens_d, read_small
+from mechprobe.falsifiers.figures import cohens_d, read_small
 from mechprobe.falsifiers.passages import Passage
 from mechprobe.falsifiers.wording import words_of
 
@@ -29,7 +29,7 @@ def context(case: Case) -> Iterator[dict[str, object]]:
     rng = case.rng("context")
     phrases = [case.wording.phrase(passage.text) for passage in case.positives.passages]
     lengths = np.array([len(words_of(phrase)) for phrase in phrases], dtype=np.int64)
-    foreign = [case.wording.phrase(passage.text) for passage in case.negatives.passages]
+    foreign = [case.wording.phrase(passage.text) for passage in case.others]
     for variant, chosen in (
         ("short", lengths <= case.config.short_words),
         ("long", lengths > case.config.short_words),
@@ -37,8 +37,7 @@ def context(case: Case) -> Iterator[dict[str, object]]:
         if variant == "long" and not chosen.any():
             continue
         own = [phrases[i] for i in np.flatnonzero(chosen)]
-        positives = case.positives.take(chosen)
-        yield from _grafted(case, variant, positives, own, foreign, rng)
+        yield from _grafted(case, variant, case.positives.take(chosen), own, foreign, rng)
     yield from _without_span(case, rng)
 
 
@@ -56,8 +55,7 @@ def _grafted(
     )
     grafted = _put(case, places, phrases)
     control = _put(case, places[: len(picked)], picked)
-    judged = variant == "short"
-    yield from _rows(case, variant, positives, grafted, control, judged=judged)
+    yield from _rows(case, variant, positives, grafted, control, judged=variant == "short")
 
 
 def _without_span(case: Case, rng: np.random.Generator) -> Iterator[dict[str, object]]:
@@ -89,11 +87,10 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     for at in range(len(case.scorers)):
         base, natural = case.mean(case.hosts, at), case.mean(positives, at)
-
-        def share(scored: Scored, at: int = at, base: Estimate = base, top: Estimate = natural):
-            return case.resampling.share(case.mean(scored, at), base, top)
-
-        figure, by_chance = share(altered), share(control)
+        figure, by_chance = (
+            case.resampling.share(case.mean(scored, at), base, natural)
+            for scored in (altered, control)
+        )
         yield case.row(
             at,
             "context",

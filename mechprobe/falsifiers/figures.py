@@ -40,9 +40,11 @@ class Estimate:
         return Estimate(value=self.value - other.value, draws=self.draws - other.draws)
 
     def over(self, other: "Estimate") -> "Estimate":
-        """The ratio, on the same draws."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            draws = self.draws / other.draws
+        """The ratio, on the same draws; NaN where the other is 0."""
+        shape = np.broadcast_shapes(self.draws.shape, other.draws.shape)
+        draws = np.divide(
+            self.draws, other.draws, out=np.full(shape, np.nan), where=other.draws != 0
+        )
         value = self.value / other.value if other.value else float("nan")
         return Estimate(value=value, draws=draws)
 

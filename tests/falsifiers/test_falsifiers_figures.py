@@ -37,6 +37,15 @@ def test_the_share_is_how_far_the_altered_text_goes_towards_the_positives():
     assert draws.share(positive, base, positive).value == 1
 
 
+def test_a_share_of_no_gap_is_nan_and_not_infinite():
+    found = fixed(1.0).over(fixed(0.0))
+    assert np.isnan(found.value) and np.isnan(found.draws).all()
+    half = Estimate(value=1.0, draws=np.array([2.0, 3.0])).over(
+        Estimate(value=2.0, draws=np.array([0.0, 6.0]))
+    )
+    assert np.isnan(half.draws[0]) and half.draws[1] == 0.5 and half.bounds == (0.5, 0.5)
+
+
 def test_means_are_resampled_by_whole_transcripts():
     values, ids = np.array([1.0, 3.0, 10.0]), ["a", "a", "b"]
     draws = resampling(ids)

@@ -66,6 +66,7 @@ def test_a_bag_of_words_fails_where_its_words_suffice_or_are_gone(anywhere):
     assert (injection["figure"] > 0.9).all() and (injection["control"] < 0.3).all()
     short = rows(anywhere, "object_word", "context").loc["short"]
     assert short["reading"] == "fails" and short["figure"] == pytest.approx(1.0, abs=0.05)
+    assert short["control"] < 0.3
     masking = rows(anywhere, "object_word", "masking").loc["telling"]
     assert masking["reading"] == "fails"
     assert masking["figure"] == pytest.approx(0.0, abs=1e-9) and masking["control"] > 0.9
