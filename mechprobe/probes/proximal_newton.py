@@ -186,6 +186,8 @@ class _Column:
     ) -> tuple[Float[np.ndarray, "d"], float]:
         """Towards the minimum of the quadratic model on the working set: change of the weights and the offset."""
         features = _working_set(self.weight, slope, strength)
+        if not len(features):
+            return np.zeros_like(self.weight), 0.0
         self._n_near = self._n_near + 1 if np.abs(slope).max() < _NEAR * strength else 0
         n_rows = max(_MIN_ROWS, _ROWS_PER_FEATURE * len(features) * 4 ** min(self._n_near, 9))
         hessian, on_offset, offset = self._curvatures(features, n_rows)

@@ -206,3 +206,12 @@ def test_strengths_come_back_in_the_order_asked_for() -> None:
     weak, strong = fit_lasso(rows, (1.0, 50.0))
     assert [p.strength for p in (*weak, *strong)] == [1.0, 1.0, 50.0, 50.0]
     assert all(len(w.features) > len(s.features) for w, s in zip(weak, strong, strict=True))
+
+
+def test_labels_of_very_different_strength_share_one_path() -> None:
+    rows = sparse_rows()
+    labels = rows.labels.copy()
+    # An indicator of chance alone has nothing to enter where the other has long begun.
+    labels[:, 1] = np.random.default_rng(5).random(N) < 0.5
+    mixed = LabelledRows(X=rows.X, labels=labels, indicators=rows.indicators)
+    certificate(mixed, 0.5)
