@@ -15,10 +15,12 @@ class Import:
     """A file or folder: native or chat JSONL, CSV, XLSX, Parquet, a Bloom result folder."""
     out: Path
     """Folder for transcripts.jsonl and import.json."""
-    format: Literal["auto", "native", "chat", "bloom", "normalised", "table"] = "auto"
+    format: Literal["auto", "native", "chat", "bloom", "normalised", "table", "probe_training"] = (
+        "auto"
+    )
     """What the source is; "auto" looks."""
     lost: Literal["keep", "error"] | None = None
-    """What to do with a quoted span that is found nowhere; by default Bloom's are kept and counted."""
+    """What to do with a quoted span that is found nowhere; by default those of Bloom and probe-training files are kept and counted."""
     taxonomy: Path | None = None
     """A taxonomy file of your own."""
     text: str = "text"
