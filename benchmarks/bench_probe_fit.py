@@ -68,11 +68,11 @@ def _measure(n_rows: int, width: int, kind: str, seed: int) -> Row:
 def _made(n_rows: int, width: int, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Standardised columns, and rare labels (1 to 15 %) that a plane in them decides, with noise."""
     rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n_rows, width), dtype=np.float32)
+    acts = rng.standard_normal((n_rows, width), dtype=np.float32)
     if kind == "correlated":
         mixing = rng.standard_normal((width, width), dtype=np.float32)
-        X = X * np.arange(1, width + 1, dtype=np.float32) ** -0.5 @ mixing + 0.1 * X
-    Z = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+        acts = acts * np.arange(1, width + 1, dtype=np.float32) ** -0.5 @ mixing + 0.1 * acts
+    Z = ((acts - acts.mean(axis=0)) / acts.std(axis=0)).astype(np.float32)
     logits = Z @ rng.normal(size=(width, N_INDICATORS)).astype(np.float32)
     logits = 3 * logits / logits.std(axis=0) + rng.logistic(size=logits.shape)
     shares = rng.uniform(0.01, 0.15, size=N_INDICATORS)

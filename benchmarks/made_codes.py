@@ -3,6 +3,8 @@
 import numpy as np
 import scipy.sparse as sp
 
+from mechprobe.probes.matrix import size_of
+
 _RANK = 48
 """Directions that the features share: far fewer than features, as in a residual stream of low rank."""
 _MEMORY = 0.9
@@ -28,7 +30,7 @@ def made_labels(codes: sp.csr_matrix, n_indicators: int, seed: int = 1) -> np.nd
     spread = np.sqrt(np.asarray(codes.multiply(codes).mean(axis=0)).ravel()) + 1e-6
     labels = []
     for share in rng.uniform(0.01, 0.08, size=n_indicators):
-        weight = np.zeros(codes.shape[1], dtype=np.float32)
+        weight = np.zeros(size_of(codes)[1], dtype=np.float32)
         chosen = rng.choice(len(weight), 40, replace=False)
         weight[chosen] = rng.normal(size=40) / spread[chosen]
         logits = codes @ weight

@@ -13,9 +13,10 @@ from mechprobe.errors import ConfigError
 from mechprobe.probes.design import Design
 from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.loss import ClassWeight, logistic_columns
+from mechprobe.probes.loss import logistic_columns
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.standardise import no_scaling, scaling_of
+from mechprobe.probes.weights import ClassWeight
 
 L2_STRENGTHS = (1000.0, 100.0, 10.0, 1.0)
 """Candidates on standardised columns, strongest first, so that ties choose the smoother probe."""

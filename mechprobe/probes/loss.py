@@ -1,7 +1,6 @@
 """The weighted logistic loss of many columns over the same rows, and its gradient, from one pass."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 from mechprobe.errors import ConfigError, LabelError, ShapeError
 from mechprobe.probes.design import Block, Rows
 from mechprobe.probes.rows import NEGATIVE, POSITIVE
-
-ClassWeight = Literal["balanced"] | None
+from mechprobe.probes.weights import ClassWeight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

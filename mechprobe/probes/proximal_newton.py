@@ -156,7 +156,7 @@ class _Column:
         self._steepest = shared.curvature(self._size.numpy()) / 4 + 1e-12
         self.weight = np.zeros(size_of(shared.X)[1])
         self.bias = float(np.log(positive / (float(self._size.sum()) - positive)))
-        self._logits = torch.full_like(self._sign, self.bias)
+        self._logits: Tensor = torch.full_like(self._sign, self.bias)
 
     def residual(self) -> Float[np.ndarray, "tok"]:
         """Derivative of the loss by the logits, the heavier class scaled down so that it sums to zero."""
@@ -222,7 +222,8 @@ class _Column:
             length, value = length / 2, shorter
         if value >= before:
             return False
-        self._logits, self.weight = self._logits + length * towards, self.weight + length * change
+        self._logits = self._logits.add(towards, alpha=length)
+        self.weight = self.weight + length * change
         self.bias += length * bias_change
         return True
 
@@ -233,7 +234,7 @@ class _Column:
         slope = float(expected.sum()) - self._positive
         step = slope / max(float(expected @ (1 - share)), 1e-300)
         if abs(step) < 1:
-            self._logits = self._logits - step
+            self._logits = self._logits.sub(step)
             self.bias -= step
 
     def _objective(self, logits: Tensor, weight: np.ndarray, strength: float) -> float:
@@ -302,11 +303,12 @@ def _lasso_on_gram(
     pull = hessian @ start - slope
     # scikit-learn wants rows: the triangle whose square is the curvature serves as n rows.
     root = scipy.linalg.cholesky(hessian)
-    y = scipy.linalg.solve_triangular(root, pull, trans="T")
+    y = scipy.linalg.solve_triangular(root.T, pull, lower=True)
     with warnings.catch_warnings():
         # Signs that are not quite right yet are changed below.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        _, found, _ = enet_path(
+        path: Any = enet_path  # its annotations name the defaults' types only
+        _, found, _ = path(
             np.asfortranarray(root),
             y,
             l1_ratio=1.0,

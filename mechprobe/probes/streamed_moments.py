@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def streamed_moments(rows: StoredRows, *, device: str = "cpu") -> StreamedMoment
     total = torch.zeros(d, d, dtype=torch.float64, device=design.device)
     without = [torch.zeros(d, d, dtype=torch.float32, device=design.device) for _ in range(n)]
     for block in design.blocks():
-        X, of_block = block.X, member[:, block.start : block.stop]
+        X: Any = block.X
+        of_block = member[:, block.start : block.stop]
         sums += of_block.float() @ X
         total += X.mT @ X
         for at in range(n):

@@ -4,8 +4,8 @@ Memory holds one block, the labels (a byte a row and indicator) and what is solv
 activations. All indicators and strengths share each pass.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from mechprobe.probes.design import Block, block_rows
 from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import TOLERANCE, check_positive, probes_of
-from mechprobe.probes.loss import ClassWeight, logistic_columns
+from mechprobe.probes.loss import logistic_columns
 from mechprobe.probes.rows import check_classes
 from mechprobe.probes.standardise import Scaling, constant_columns
+from mechprobe.probes.weights import ClassWeight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,11 +57,13 @@ class StoredRows:
         """Columns of the joined rows."""
         return sum(self.store.width(name) for name in self.hook_names)
 
-    def blocks(self, n_rows: int) -> Iterator[tuple[int, Float[Tensor, "tok d"]]]:
+    def blocks(self, n_rows: int) -> Generator[tuple[int, Float[Tensor, "tok d"]], None, None]:
         """Rows block by block, in float32, with the place of the first."""
         for at in range(0, len(self.rows), n_rows):
             part = self.rows[at : at + n_rows]
-            acts = [self.store.acts(name, part) for name in self.hook_names]
+            # A store keeps its files mapped, and pages that were read count as memory: each block opens its own.
+            store = replace(self.store)
+            acts = [store.acts(name, part) for name in self.hook_names]
             yield at, acts[0] if len(acts) == 1 else torch.cat(acts, dim=1)
 
 
@@ -81,10 +84,10 @@ class StreamedDesign:
     def blocks(self) -> Iterator[Block]:
         """One pass over the store."""
         for start, acts in self._rows.blocks(block_rows(self.shape[1])):
-            X = acts.to(self.device)
+            on_device = acts.to(self.device)
             if self._affine is not None:
-                X = X.sub_(self._affine[0]).mul_(self._affine[1])
-            yield Block(start=start, stop=start + len(X), X=X)
+                on_device.sub_(self._affine[0]).mul_(self._affine[1])
+            yield Block(start=start, stop=start + len(acts), X=on_device)
 
     def _on(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)

@@ -1,5 +1,7 @@
 """The solvers are at scikit-learn's optimum, whatever the shape of the data."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -17,6 +19,7 @@ from mechprobe.probes.loss import logistic_columns
 from mechprobe.probes.proximal_newton import solve_l1
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.weights import ClassWeight
 from mechprobe.probes.whitening import is_spread
 
 N = 400
@@ -49,7 +52,7 @@ def sparse_rows(dtype: type = np.float64) -> LabelledRows:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_class_and_row_weights_are_scikit_learns(
-    sparse: bool, weighted: bool, class_weight: str | None
+    sparse: bool, weighted: bool, class_weight: ClassWeight
 ) -> None:
     rows = sparse_rows() if sparse else correlated_rows(np.float64)
     weight = np.random.default_rng(2).uniform(0, 3, size=N) if weighted else None
@@ -125,12 +128,12 @@ def test_weights_that_make_no_sense_are_refused() -> None:
         fit_lasso(rows, sample_weight=(rows.labels[:, 0] != 1).astype(float))
 
 
-def certificate(rows: LabelledRows, strength: float, **options: object) -> None:
+def certificate(rows: LabelledRows, strength: float) -> None:
     """Check the optimality conditions of the L1 problem over all features, from the probes alone."""
-    Z = scaling_of(rows.X).apply(rows.X)
-    Z = Z.toarray() if sp.issparse(Z) else Z
+    scaled: Any = scaling_of(rows.X).apply(rows.X)
+    Z = scaled.toarray() if sp.issparse(scaled) else scaled
     factor = scaling_of(rows.X).factor
-    for at, probe in enumerate(fit_lasso(rows, (strength,), tol=1e-9, **options)[0]):
+    for at, probe in enumerate(fit_lasso(rows, (strength,), tol=1e-9)[0]):
         used = rows.labels[:, at] >= 0
         y = rows.labels[used, at] == 1
         share = 1 / (1 + np.exp(-probe.score(rows.X)[used].astype(np.float64)))
@@ -163,7 +166,12 @@ def test_lasso_is_no_worse_than_liblinear_and_its_gap_says_how_far_it_is() -> No
     for at in range(2):
         # liblinear penalises the offset; a long constant column makes that penalty vanish.
         peer = LogisticRegression(
-            C=0.5, l1_ratio=1.0, solver="liblinear", intercept_scaling=1e4, tol=1e-8, max_iter=5000
+            C=0.5,
+            l1_ratio=1.0,
+            solver="liblinear",
+            intercept_scaling=10_000,
+            tol=1e-8,
+            max_iter=5000,
         ).fit(Z, sign[at])
         best = objective(tight.weight[:, at], tight.bias[at], at)
         assert best <= objective(peer.coef_[0], peer.intercept_[0], at) * (1 + 1e-6)
@@ -175,7 +183,8 @@ def test_lasso_is_no_worse_than_liblinear_and_its_gap_says_how_far_it_is() -> No
 
 def test_sparse_and_dense_rows_give_the_same_probes() -> None:
     sparse = sparse_rows()
-    dense = LabelledRows(X=sparse.X.toarray(), labels=sparse.labels, indicators=sparse.indicators)
+    X: Any = sparse.X
+    dense = LabelledRows(X=X.toarray(), labels=sparse.labels, indicators=sparse.indicators)
     for fit in (fit_logistic, fit_lasso):
         ones, others = (fit(rows, (3.0,), tol=1e-9)[0] for rows in (sparse, dense))
         for one, other in zip(ones, others, strict=True):

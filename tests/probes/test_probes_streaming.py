@@ -1,17 +1,18 @@
 """Probes fitted on a store block by block are those fitted on its rows in memory."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mechprobe.probes.kinds.directions import fit_difference_of_means, fit_lda, fit_ridge
 
 from benchmarks.made_acts import made_acts, made_tokens
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import HookError, LabelError, ShapeError
 from mechprobe.probes import streaming
-from mechprobe.probes.directions import fit_difference_of_means, fit_lda, fit_ridge
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
@@ -22,6 +23,7 @@ from mechprobe.probes.streamed_moments import (
     streamed_moments,
 )
 from mechprobe.probes.streaming import StoredRows, fit_streamed_logistic
+from mechprobe.probes.weights import ClassWeight
 
 HOOKS = {"blocks.0.hook_out": 6, "blocks.1.hook_out": 5}
 N = 1024
@@ -77,7 +79,7 @@ def assert_same(
 @pytest.mark.parametrize("standardise", [True, False])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_streamed_logistic_probes_are_those_in_memory(
-    rows: StoredRows, standardise: bool, class_weight: str | None
+    rows: StoredRows, standardise: bool, class_weight: ClassWeight
 ) -> None:
     weight = np.random.default_rng(1).uniform(0.5, 2, size=700)
     whole = in_memory(rows)
@@ -91,16 +93,13 @@ def test_streamed_logistic_probes_are_those_in_memory(
             indicators=rows.indicators,
         )
         whole = in_memory(rows)
-    found, expected = (
-        fit(
-            one,
-            (100.0, 1.0),
-            standardise=standardise,
-            class_weight=class_weight,
-            sample_weight=weight,
-        )
-        for fit, one in ((fit_streamed_logistic, rows), (fit_logistic, whole))
-    )
+    options: dict[str, Any] = {
+        "standardise": standardise,
+        "class_weight": class_weight,
+        "sample_weight": weight,
+    }
+    found = fit_streamed_logistic(rows, (100.0, 1.0), **options)
+    expected = fit_logistic(whole, (100.0, 1.0), **options)
     assert_same(found, expected, np.asarray(whole.X))
 
 
@@ -140,8 +139,10 @@ def test_a_pass_that_was_cut_off_leaves_nothing_behind(rows: StoredRows) -> None
 
 
 def test_rows_that_do_not_fit_are_refused(rows: StoredRows) -> None:
-    def changed(**fields: object) -> StoredRows:
-        kept = {name: getattr(rows, name) for name in StoredRows.__dataclass_fields__}
+    def changed(**fields: Any) -> StoredRows:
+        kept: dict[str, Any] = {
+            name: getattr(rows, name) for name in StoredRows.__dataclass_fields__
+        }
         return StoredRows(**{**kept, **fields})
 
     with pytest.raises(HookError, match=r"holds no activations of 'blocks\.9'"):
