@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import Row, compare
-from mechprobe.probes.aggregation import Pooling, plan_pooling, pool
+from mechprobe.probes.scoring.aggregation import Pooling, plan_pooling, pool
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
 
 N_TOKENS, N_PROBES = 1_000_000, 36

@@ -12,7 +12,7 @@ from mechprobe.models.organism.datasets import DatasetConfig, draw_transcripts
 from mechprobe.models.organism.roles import draw_roles
 from mechprobe.models.organism.vocabulary import INDICATORS
 from mechprobe.models.subject import Subject
-from mechprobe.probes.token_labels import label_tokens
+from mechprobe.probes.labels.token_labels import label_tokens
 from mechprobe.saes.checkpoints import load_sae
 from mechprobe.saes.encoding import encode_rows
 

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Float32, Integer
 
 from mechprobe.errors import ConfigError
+from mechprobe.probes.explaining.tree_shap import Tree, expected_value, tree_shap
 from mechprobe.probes.linear import check_width
 from mechprobe.probes.matrix import Matrix, size_of, take_columns, take_rows
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows, check_finite
-from mechprobe.probes.tree_shap import Tree, expected_value, tree_shap
 
 N_TREES = 100
 MIN_IN_LEAF = (3.0,)

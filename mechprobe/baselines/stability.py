@@ -14,7 +14,7 @@ from jaxtyping import Int
 from mechprobe.baselines.shuffled import shuffle_labels
 from mechprobe.errors import ConfigError, ShapeError
 from mechprobe.probes.estimators import Estimator, fit_selected
-from mechprobe.probes.explanations import attribute, chance_jaccard, mean_jaccard, top_k
+from mechprobe.probes.explaining.explanations import attribute, chance_jaccard, mean_jaccard, top_k
 from mechprobe.probes.matrix import size_of, take_rows
 from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import LabelledRows, fittable

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int, Int8
 from mechprobe.baselines.embeddings import EMBEDDING_LAYER
 from mechprobe.baselines.passages import places_of_rows
 from mechprobe.probes.estimators import Estimator, fit_selected, refit, scores_of
-from mechprobe.probes.examples import LabelledTokens
+from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix

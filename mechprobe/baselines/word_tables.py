@@ -9,7 +9,7 @@ from jaxtyping import Int8
 from mechprobe.baselines.fold import BaselineFold, fit_baseline
 from mechprobe.baselines.words import WORD_SCORERS
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.driving_features import CHECK_COLUMNS, driving_features
+from mechprobe.probes.explaining.driving_features import CHECK_COLUMNS, driving_features
 
 WORD_COLUMNS = (
     "scorer",

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from mechprobe.baselines.fold import Baseline, BaselineFold, FoldRows, fit_and_score
 from mechprobe.baselines.forest import MIN_IN_LEAF, fit_forest
-from mechprobe.probes.boosted import fit_boosted
 from mechprobe.probes.estimators import Estimator, Fit
+from mechprobe.probes.kinds.boosted import fit_boosted
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.matrix import Matrix, n_nonzero

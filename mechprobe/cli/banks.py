@@ -18,8 +18,8 @@ class ShowBank:
 
     def run(self) -> None:
         """Print."""
-        from mechprobe.probes.artefact import Artefact
-        from mechprobe.probes.bank_text import bank_lines
+        from mechprobe.probes.exchange.artefact import Artefact
+        from mechprobe.probes.exchange.bank_text import bank_lines
         from mechprobe.taxonomy import load_taxonomy
 
         for line in bank_lines(Artefact.load(self.folder), load_taxonomy(self.taxonomy)):
@@ -47,7 +47,7 @@ class ImportBank:
 
     def run(self) -> None:
         """Import."""
-        from mechprobe.probes.exchange import Wanted, import_source
+        from mechprobe.probes.exchange.importing import Wanted, import_source
         from mechprobe.taxonomy import load_taxonomy
 
         wanted = Wanted(
@@ -90,12 +90,12 @@ class ExportBank:
 
     def run(self) -> None:
         """Export."""
-        from mechprobe.probes.artefact import Artefact
-        from mechprobe.probes.exporting import export_npz, export_plain, linear_part
+        from mechprobe.probes.exchange.artefact import Artefact
+        from mechprobe.probes.exchange.exporting import export_npz, export_plain, linear_part
 
         artefact = linear_part(Artefact.load(self.folder), self.scorer, self.hook_name)
         if self.format == "probebench":
-            from mechprobe.probes.probebench import Submission, export_probebench
+            from mechprobe.probes.exchange.probebench import Submission, export_probebench
             from mechprobe.taxonomy import load_taxonomy
 
             submission = Submission(
@@ -133,7 +133,7 @@ class BankGeometry:
 
     def run(self) -> None:
         """Compare."""
-        from mechprobe.probes.bank_comparison import Comparison, compare_directions
+        from mechprobe.probes.comparison.bank_comparison import Comparison, compare_directions
         from mechprobe.taxonomy import load_taxonomy
 
         comparison = Comparison(

@@ -25,9 +25,9 @@ class Scores:
 
     def run(self) -> None:
         """Evaluate."""
-        from mechprobe.evaluation.score_figures import Resampling
-        from mechprobe.evaluation.score_file import read_scores
-        from mechprobe.evaluation.score_report import as_text, report_of, write_report
+        from mechprobe.evaluation.scores.score_figures import Resampling
+        from mechprobe.evaluation.scores.score_file import read_scores
+        from mechprobe.evaluation.scores.score_report import as_text, report_of, write_report
 
         resampling = Resampling(n_boot=self.n_boot, seed=self.seed)
         report = report_of(read_scores(self.file), resampling)
@@ -57,12 +57,12 @@ class Compare:
 
     def run(self) -> None:
         """Compare."""
-        from mechprobe.evaluation.score_comparison import (
+        from mechprobe.evaluation.scores.score_comparison import (
             Comparing,
             compare_scorers,
             comparison_text,
         )
-        from mechprobe.evaluation.score_file import read_scores
+        from mechprobe.evaluation.scores.score_file import read_scores
 
         comparing = Comparing(
             n_boot=self.n_boot, n_permutations=self.n_permutations, seed=self.seed

@@ -8,7 +8,14 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
-from mechprobe.probes.aggregation import (
+from mechprobe.probes.bank import ProbeSet
+from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
+from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
+from mechprobe.probes.labels.examples import LabelledTokens
+from mechprobe.probes.labels.labelling import LabelRule
+from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
+from mechprobe.probes.scoring.aggregation import (
     PAPER_POOLING,
     Pooling,
     PoolingRule,
@@ -16,13 +23,6 @@ from mechprobe.probes.aggregation import (
     ViewPoolings,
     pool_views,
 )
-from mechprobe.probes.balance import draw_balanced, with_class_weights
-from mechprobe.probes.bank import ProbeSet
-from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
-from mechprobe.probes.examples import LabelledTokens
-from mechprobe.probes.labelling import LabelRule
-from mechprobe.probes.matrix import Matrix
-from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
 
 _BLOCK = 65_536
 """Rows read from the store at once."""

@@ -20,7 +20,7 @@ from mechprobe.models.batches import TokenBatch, length_sorted_batches
 from mechprobe.models.rendering import Rendering
 from mechprobe.models.subject import Subject
 from mechprobe.probes.estimators import Reads
-from mechprobe.probes.layers import Layout
+from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.probe import Probe

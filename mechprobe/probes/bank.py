@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 from mechprobe.errors import CheckpointError, ConfigError, DataError
 from mechprobe.probes.bank_files import Arrays, pack, unpack
 from mechprobe.probes.estimators import Reads, scores_of
-from mechprobe.probes.layers import Layout
+from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe, check_width
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.probe import Probe

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from mechprobe.errors import CheckpointError, ConfigError
-from mechprobe.probes.attention import AttentionProbe
-from mechprobe.probes.boosted import BoostedProbe
-from mechprobe.probes.calibrated import CalibratedProbe
+from mechprobe.probes.kinds.attention import AttentionProbe
+from mechprobe.probes.kinds.boosted import BoostedProbe
+from mechprobe.probes.kinds.calibrated import CalibratedProbe
+from mechprobe.probes.kinds.mlp import MLPProbe
+from mechprobe.probes.kinds.running import RunningProbe
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.mlp import MLPProbe
 from mechprobe.probes.probe import Probe
-from mechprobe.probes.running import RunningProbe
 from mechprobe.probes.stored import Storable, Stored
 
 Arrays: TypeAlias = dict[str, np.ndarray]

@@ -9,22 +9,22 @@ from jaxtyping import Bool, Float, Float32, Int8
 from scipy.stats import rankdata
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.boosted import N_ROUNDS, fit_boosted
-from mechprobe.probes.directions import (
+from mechprobe.probes.kinds.boosted import N_ROUNDS, fit_boosted
+from mechprobe.probes.kinds.directions import (
     SHRINKAGES,
     fit_difference_of_means,
     fit_lda,
     fit_random_direction,
     fit_ridge,
 )
-from mechprobe.probes.k_sparse import KS, fit_k_sparse
+from mechprobe.probes.kinds.k_sparse import KS, fit_k_sparse
+from mechprobe.probes.kinds.mlp import N_STEPS, fit_mlp
+from mechprobe.probes.kinds.paper import PAPER_L2_STRENGTH, fit_paper_recipe
+from mechprobe.probes.kinds.principal import STANDARDISED, fit_lat, fit_pca
 from mechprobe.probes.lasso import L1_STRENGTHS, fit_lasso
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix, stack_rows
-from mechprobe.probes.mlp import N_STEPS, fit_mlp
-from mechprobe.probes.paper import PAPER_L2_STRENGTH, fit_paper_recipe
-from mechprobe.probes.principal import STANDARDISED, fit_lat, fit_pca
 from mechprobe.probes.probe import Probe, strength_of
 from mechprobe.probes.rows import (
     LEFT_OUT,

@@ -9,9 +9,9 @@ from mechprobe.activations.selection import TokenSelection
 from mechprobe.causal.config import CausalConfig
 from mechprobe.causal.writing.free_text import FreeTextConfig
 from mechprobe.errors import ConfigError
-from mechprobe.evaluation.generalisation_turns import GeneralisationConfig
-from mechprobe.evaluation.span_detection import SpanDetectionConfig
-from mechprobe.evaluation.turn_detection import TurnDetectionConfig
+from mechprobe.evaluation.spans.span_detection import SpanDetectionConfig
+from mechprobe.evaluation.transfers.generalisation_turns import GeneralisationConfig
+from mechprobe.evaluation.turns.turn_detection import TurnDetectionConfig
 from mechprobe.falsifiers.config import FalsifierConfig
 from mechprobe.models.organism.datasets import DatasetConfig
 from mechprobe.saes.training import SaeConfig

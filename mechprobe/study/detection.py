@@ -8,17 +8,17 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.activations.store import ActivationStore
-from mechprobe.evaluation.decomposition import unions_of
 from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.gains import gain_table
 from mechprobe.evaluation.results import Detection
-from mechprobe.evaluation.span_building import pair_examples, pair_transcripts, span_examples
-from mechprobe.evaluation.span_detection import detect_spans
-from mechprobe.evaluation.turn_detection import study_turns
-from mechprobe.evaluation.turn_tables import TurnStudy
-from mechprobe.probes.artefact import Artefact
-from mechprobe.probes.bank_comparison import geometries_of, groups_of, write_geometry
-from mechprobe.probes.examples import MISALIGNED
+from mechprobe.evaluation.spans.span_building import pair_examples, pair_transcripts, span_examples
+from mechprobe.evaluation.spans.span_detection import detect_spans
+from mechprobe.evaluation.turns.decomposition import unions_of
+from mechprobe.evaluation.turns.turn_detection import study_turns
+from mechprobe.evaluation.turns.turn_tables import TurnStudy
+from mechprobe.probes.comparison.bank_comparison import geometries_of, groups_of, write_geometry
+from mechprobe.probes.exchange.artefact import Artefact
+from mechprobe.probes.labels.examples import MISALIGNED
 from mechprobe.study.feature_tables import write_feature_tables
 from mechprobe.study.heat_maps import write_heat_maps
 from mechprobe.study.reading import open_features

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.probes.estimators import auroc_by_column
-from mechprobe.probes.examples import HARD_NEGATIVE, NOT_USED, OTHER, SPAN, span_last_tokens
+from mechprobe.probes.labels.examples import HARD_NEGATIVE, NOT_USED, OTHER, SPAN, span_last_tokens
 from mechprobe.records import atomic_write_text
 from mechprobe.saes.features import FeatureStore
 from mechprobe.study.heat_maps import token_words

@@ -6,17 +6,17 @@ from typing import Any
 import pandas as pd
 
 from mechprobe.activations.rows import span_table
-from mechprobe.evaluation.domains import domain_names
-from mechprobe.evaluation.generalisation import (
+from mechprobe.evaluation.spans.span_building import span_examples
+from mechprobe.evaluation.spans.span_examples import SpanExamples
+from mechprobe.evaluation.transfers.domains import domain_names
+from mechprobe.evaluation.transfers.generalisation import (
     GENERALISATION_COLUMNS,
     Cell,
     generalisation_table,
 )
-from mechprobe.evaluation.generalisation_spans import generalise_spans
-from mechprobe.evaluation.generalisation_turns import generalise_turns
-from mechprobe.evaluation.span_building import span_examples
-from mechprobe.evaluation.span_examples import SpanExamples
-from mechprobe.evaluation.transfer import TRANSFER_COLUMNS, transfer_table
+from mechprobe.evaluation.transfers.generalisation_spans import generalise_spans
+from mechprobe.evaluation.transfers.generalisation_turns import generalise_turns
+from mechprobe.evaluation.transfers.transfer import TRANSFER_COLUMNS, transfer_table
 from mechprobe.models.organism.splits import draw_split
 from mechprobe.saes.encoding import encode_store
 from mechprobe.study.detection import read_acts, turn_source

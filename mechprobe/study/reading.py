@@ -9,7 +9,7 @@ import pandas as pd
 
 from mechprobe.activations.capture import capture
 from mechprobe.activations.store import ActivationStore
-from mechprobe.evaluation.span_building import pair_transcripts
+from mechprobe.evaluation.spans.span_building import pair_transcripts
 from mechprobe.saes.checkpoints import check_fits
 from mechprobe.saes.encoding import encode_store
 from mechprobe.saes.features import FeatureStore

@@ -13,8 +13,8 @@ from mechprobe.baselines.random_directions import (
 )
 from mechprobe.baselines.shuffled import shuffle_labels, shuffle_often
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.directions import fit_random_direction
 from mechprobe.probes.estimators import auroc_by_column
+from mechprobe.probes.kinds.directions import fit_random_direction
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns

@@ -18,7 +18,7 @@ from mechprobe.baselines.tokens import (
 )
 from mechprobe.errors import ShapeError
 from mechprobe.probes.estimators import fit_selected
-from mechprobe.probes.examples import OTHER, SPAN, LabelledTokens
+from mechprobe.probes.labels.examples import OTHER, SPAN, LabelledTokens
 from mechprobe.probes.rows import LabelledRows
 
 TOKENS = pd.DataFrame(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechprobe.errors import LabelError, ShapeError
-from mechprobe.evaluation.calibration_error import calibration_error
+from mechprobe.evaluation.turns.calibration_error import calibration_error
 
 
 def test_the_error_by_hand_in_two_bins() -> None:

@@ -12,10 +12,10 @@ from mechprobe.errors import ConfigError, DataError, LabelError, ShapeError
 from mechprobe.evaluation.detection import DETECTION_COLUMNS
 from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.results import COMPARISON_COLUMNS, Detection
-from mechprobe.evaluation.span_building import pair_examples, pair_transcripts, span_examples
-from mechprobe.evaluation.span_detection import SpanDetectionConfig, detect_spans
-from mechprobe.evaluation.span_examples import SpanExamples
-from mechprobe.evaluation.turn_detection import TurnDetectionConfig, detect_turns
+from mechprobe.evaluation.spans.span_building import pair_examples, pair_transcripts, span_examples
+from mechprobe.evaluation.spans.span_detection import SpanDetectionConfig, detect_spans
+from mechprobe.evaluation.spans.span_examples import SpanExamples
+from mechprobe.evaluation.turns.turn_detection import TurnDetectionConfig, detect_turns
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.transcripts.pairs import MatchedPair, Outcome
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns

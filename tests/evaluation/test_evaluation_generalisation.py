@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mechprobe.errors import ConfigError
 from mechprobe.evaluation.bootstrap import cluster_draws
-from mechprobe.evaluation.domains import (
+from mechprobe.evaluation.folds import Fold
+from mechprobe.evaluation.transfers.domains import (
     Domains,
     domain_names,
     domains_of,
@@ -18,8 +19,7 @@ from mechprobe.evaluation.domains import (
     folds_from,
     folds_without,
 )
-from mechprobe.evaluation.folds import Fold
-from mechprobe.evaluation.generalisation import (
+from mechprobe.evaluation.transfers.generalisation import (
     ALL_OTHERS,
     GENERALISATION_COLUMNS,
     Cell,
@@ -28,8 +28,12 @@ from mechprobe.evaluation.generalisation import (
     generalisation_table,
     generalise,
 )
-from mechprobe.evaluation.stratified import clusters_of, stratified_auroc, stratified_draws
-from mechprobe.evaluation.transfer import TRANSFER_COLUMNS, transfer_table
+from mechprobe.evaluation.transfers.stratified import (
+    clusters_of,
+    stratified_auroc,
+    stratified_draws,
+)
+from mechprobe.evaluation.transfers.transfer import TRANSFER_COLUMNS, transfer_table
 from mechprobe.evaluation.units import Units
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
 

@@ -9,11 +9,14 @@ import pytest
 
 from mechprobe.errors import ConfigError
 from mechprobe.evaluation.folds import TokenSource
-from mechprobe.evaluation.generalisation import ALL_OTHERS, generalisation_table
-from mechprobe.evaluation.generalisation_spans import generalise_spans
-from mechprobe.evaluation.generalisation_turns import GeneralisationConfig, generalise_turns
-from mechprobe.evaluation.span_examples import SpanExamples
-from mechprobe.evaluation.transfer import transfer_table
+from mechprobe.evaluation.spans.span_examples import SpanExamples
+from mechprobe.evaluation.transfers.generalisation import ALL_OTHERS, generalisation_table
+from mechprobe.evaluation.transfers.generalisation_spans import generalise_spans
+from mechprobe.evaluation.transfers.generalisation_turns import (
+    GeneralisationConfig,
+    generalise_turns,
+)
+from mechprobe.evaluation.transfers.transfer import transfer_table
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 
 WORDS = {"sabotage": "delete", "sycophancy": "flatter"}

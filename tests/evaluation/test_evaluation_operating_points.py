@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechprobe.evaluation.calibration_table import calibration_rows, calibration_table
-from mechprobe.evaluation.decomposition import (
+from mechprobe.evaluation.turns.calibration_table import calibration_rows, calibration_table
+from mechprobe.evaluation.turns.decomposition import (
     decomposition_rows,
     decomposition_table,
     unions_of,
 )
-from mechprobe.evaluation.operating_points import (
+from mechprobe.evaluation.turns.operating_points import (
     THRESHOLD_COLUMNS,
     or_rows,
     threshold_rows,
     threshold_table,
 )
-from mechprobe.evaluation.scored_turns import ScoredTurns, TurnFolds, calibrate
-from mechprobe.evaluation.turn_fusion import FUSIONS, fuse
-from mechprobe.evaluation.turn_units import TurnTruth
-from mechprobe.probes.thresholds import threshold_at
+from mechprobe.evaluation.turns.scored_turns import ScoredTurns, TurnFolds, calibrate
+from mechprobe.evaluation.turns.turn_fusion import FUSIONS, fuse
+from mechprobe.evaluation.turns.turn_units import TurnTruth
+from mechprobe.probes.scoring.thresholds import threshold_at
 from mechprobe.taxonomy import load_taxonomy
 
 N_TALKS, N_TURNS = 300, 3

@@ -8,9 +8,9 @@ import pytest
 from mechprobe.cli.evaluating import Compare
 from mechprobe.errors import DataError, LabelError
 from mechprobe.evaluation.differences import difference_of, holm
-from mechprobe.evaluation.score_comparison import Comparing, compare_scorers
-from mechprobe.evaluation.score_figures import Figures, units_of
-from mechprobe.evaluation.score_file import ScoreFile, read_scores
+from mechprobe.evaluation.scores.score_comparison import Comparing, compare_scorers
+from mechprobe.evaluation.scores.score_figures import Figures, units_of
+from mechprobe.evaluation.scores.score_file import ScoreFile, read_scores
 from tests.evaluation.score_rows import score_rows
 
 FEW = Comparing(n_boot=100, n_permutations=200)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mechprobe.errors import DataError, LabelError
-from mechprobe.evaluation.score_file import COUNTS, ScoreFile, read_scores
+from mechprobe.evaluation.scores.score_file import COUNTS, ScoreFile, read_scores
 from tests.evaluation.score_rows import score_rows
 
 

@@ -11,9 +11,9 @@ import pytest
 from mechprobe.cli.evaluating import Scores
 from mechprobe.errors import LabelError
 from mechprobe.evaluation.metrics import auroc, tpr_at_fpr
-from mechprobe.evaluation.score_figures import Resampling, units_of
-from mechprobe.evaluation.score_file import read_scores
-from mechprobe.evaluation.score_report import as_text, report_of
+from mechprobe.evaluation.scores.score_figures import Resampling, units_of
+from mechprobe.evaluation.scores.score_file import read_scores
+from mechprobe.evaluation.scores.score_report import as_text, report_of
 from tests.evaluation.score_rows import score_rows
 
 FEW = Resampling(n_boot=100)

@@ -3,7 +3,7 @@ import pytest
 
 from mechprobe.errors import ShapeError
 from mechprobe.evaluation.metrics import auroc
-from mechprobe.evaluation.span_units import Spans, span_units
+from mechprobe.evaluation.spans.span_units import Spans, span_units
 
 
 def spans_of(first: list[int], last: list[int], is_positive: list[bool]) -> Spans:

@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 
 from mechprobe.errors import ConfigError
-from mechprobe.evaluation.calibration_table import CALIBRATION_COLUMNS
-from mechprobe.evaluation.decomposition import DECOMPOSITION_COLUMNS
 from mechprobe.evaluation.detection import DETECTION_COLUMNS
 from mechprobe.evaluation.folds import TokenSource
-from mechprobe.evaluation.operating_points import THRESHOLD_COLUMNS
-from mechprobe.evaluation.turn_config import TurnDetectionConfig
-from mechprobe.evaluation.turn_detection import detect_turns, study_turns
-from mechprobe.evaluation.turn_fusion import FUSIONS
-from mechprobe.evaluation.turn_tables import TurnStudy
-from mechprobe.evaluation.turn_units import turn_truth
-from mechprobe.probes.labelling import LabelRule
+from mechprobe.evaluation.turns.calibration_table import CALIBRATION_COLUMNS
+from mechprobe.evaluation.turns.decomposition import DECOMPOSITION_COLUMNS
+from mechprobe.evaluation.turns.operating_points import THRESHOLD_COLUMNS
+from mechprobe.evaluation.turns.turn_config import TurnDetectionConfig
+from mechprobe.evaluation.turns.turn_detection import detect_turns, study_turns
+from mechprobe.evaluation.turns.turn_fusion import FUSIONS
+from mechprobe.evaluation.turns.turn_tables import TurnStudy
+from mechprobe.evaluation.turns.turn_units import turn_truth
+from mechprobe.probes.labels.labelling import LabelRule
 from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Transcript
 from tests.evaluation.test_evaluation_drivers import (

@@ -10,7 +10,7 @@ from mechprobe.falsifiers.passages import Passage, passages_of, split_corpus
 from mechprobe.falsifiers.scoring import PassageReader, TokenScorer, feature_scorer
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.subject import Subject
-from mechprobe.probes.layers import Layout
+from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns

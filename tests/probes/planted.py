@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.sparse as sp
 
+from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits
 from mechprobe.probes.rows import HeldOutRows, LabelledRows
-from mechprobe.probes.sequences import HeldOutUnits, LabelledUnits
 
 N_INDICATORS = 3
 INDICATORS = tuple(f"indicator_{i}" for i in range(N_INDICATORS))

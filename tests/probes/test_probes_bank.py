@@ -13,15 +13,15 @@ from safetensors.numpy import save_file
 
 from mechprobe.errors import CheckpointError, ConfigError, ShapeError
 from mechprobe.probes.bank import ProbeBank, ProbeSet
-from mechprobe.probes.boosted import fit_boosted
-from mechprobe.probes.calibrated import CalibratedProbe
-from mechprobe.probes.calibration import Calibration, fit_isotonic, fit_platt
-from mechprobe.probes.directions import fit_ridge
 from mechprobe.probes.estimators import scores_of
-from mechprobe.probes.layers import Layout, join_columns, layout_of
+from mechprobe.probes.kinds.boosted import fit_boosted
+from mechprobe.probes.kinds.calibrated import CalibratedProbe
+from mechprobe.probes.kinds.directions import fit_ridge
+from mechprobe.probes.kinds.layers import Layout, join_columns, layout_of
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.scoring.calibration import Calibration, fit_isotonic, fit_platt
 from tests.probes.planted import INDICATORS, planted_rows
 
 HOOK = "blocks.0.hook_out"

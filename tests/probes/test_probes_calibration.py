@@ -9,7 +9,7 @@ from sklearn.calibration import _sigmoid_calibration
 from sklearn.isotonic import IsotonicRegression
 
 from mechprobe.errors import DataError, LabelError
-from mechprobe.probes.calibration import (
+from mechprobe.probes.scoring.calibration import (
     Calibration,
     Isotonic,
     Platt,

@@ -12,14 +12,14 @@ from sklearn.metrics import roc_auc_score
 from mechprobe.errors import LabelError, ShapeError
 from mechprobe.probes.bank import ProbeBank, ProbeSet
 from mechprobe.probes.estimators import ESTIMATORS, Estimator, fit_selected
-from mechprobe.probes.probe import Probe, strength_of
-from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.sequence_estimators import (
+from mechprobe.probes.kinds.sequence_estimators import (
     SEQUENCE_ESTIMATORS,
     SequenceEstimator,
     fit_units_selected,
 )
-from mechprobe.probes.sequences import LabelledUnits, SequenceProbe
+from mechprobe.probes.kinds.sequences import LabelledUnits, SequenceProbe
+from mechprobe.probes.probe import Probe, strength_of
+from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.stored import Storable
 from tests.probes.planted import (
     INDICATORS,

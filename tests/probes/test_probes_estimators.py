@@ -12,12 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError
-from mechprobe.probes.directions import (
-    fit_difference_of_means,
-    fit_lda,
-    fit_random_direction,
-    fit_ridge,
-)
 from mechprobe.probes.estimators import (
     ESTIMATORS,
     Estimator,
@@ -27,13 +21,19 @@ from mechprobe.probes.estimators import (
     refit,
     scores_of,
 )
-from mechprobe.probes.k_sparse import fit_k_sparse
+from mechprobe.probes.kinds.directions import (
+    fit_difference_of_means,
+    fit_lda,
+    fit_random_direction,
+    fit_ridge,
+)
+from mechprobe.probes.kinds.k_sparse import fit_k_sparse
+from mechprobe.probes.kinds.paper import fit_paper_recipe
+from mechprobe.probes.kinds.principal import fit_lat, fit_pca
 from mechprobe.probes.lasso import fit_lasso
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.moments import class_means, class_separation
-from mechprobe.probes.paper import fit_paper_recipe
-from mechprobe.probes.principal import fit_lat, fit_pca
 from mechprobe.probes.probe import strength_of
 from mechprobe.probes.rows import HeldOutRows, LabelledRows
 from mechprobe.probes.weights import row_weights

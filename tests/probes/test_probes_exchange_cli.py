@@ -9,9 +9,9 @@ import tyro
 
 from mechprobe.cli.banks import Bank
 from mechprobe.errors import CheckpointError, ConfigError
-from mechprobe.probes.artefact import Artefact
-from mechprobe.probes.detector_files import read_detector
-from mechprobe.probes.shared_direction import shared_direction
+from mechprobe.probes.comparison.shared_direction import shared_direction
+from mechprobe.probes.exchange.artefact import Artefact
+from mechprobe.probes.exchange.detector_files import read_detector
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:

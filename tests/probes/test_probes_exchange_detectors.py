@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM
 from mechprobe.errors import CheckpointError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.subject import Subject
-from mechprobe.probes.artefact import (
+from mechprobe.probes.exchange.artefact import (
     Artefact,
     canonical_hook_name,
     hook_name_of_layer,
     key_of,
 )
-from mechprobe.probes.detector_files import read_detector
-from mechprobe.probes.detector_folders import import_detectors
+from mechprobe.probes.exchange.detector_files import read_detector
+from mechprobe.probes.exchange.detector_folders import import_detectors
 from mechprobe.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()

@@ -19,15 +19,15 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from mechprobe.errors import CheckpointError, ConfigError
-from mechprobe.probes.artefact import Artefact, ProbeCard, check_probes, key_of
 from mechprobe.probes.bank import ProbeBank, ProbeSet
-from mechprobe.probes.exchange import Wanted, import_plain, import_source
-from mechprobe.probes.exporting import export_npz, export_plain, linear_part
-from mechprobe.probes.layers import Layout
+from mechprobe.probes.exchange.artefact import Artefact, ProbeCard, check_probes, key_of
+from mechprobe.probes.exchange.exporting import export_npz, export_plain, linear_part
+from mechprobe.probes.exchange.importing import Wanted, import_plain, import_source
+from mechprobe.probes.exchange.plain_files import read_plain
+from mechprobe.probes.exchange.probebench import Submission, export_probebench
+from mechprobe.probes.exchange.sklearn_models import import_sklearn, sklearn_probe
+from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.plain_files import read_plain
-from mechprobe.probes.probebench import Submission, export_probebench
-from mechprobe.probes.sklearn_models import import_sklearn, sklearn_probe
 from mechprobe.probes.standardise import Scaling
 from mechprobe.taxonomy import load_taxonomy
 

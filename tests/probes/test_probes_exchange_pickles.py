@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from mechprobe.errors import CheckpointError
-from mechprobe.probes import torch_files
-from mechprobe.probes.pickle_reader import read_pickle
-from mechprobe.probes.pickled_arrays import StandIn, as_array
-from mechprobe.probes.torch_files import read_arrays
+from mechprobe.probes.exchange import torch_files
+from mechprobe.probes.exchange.pickle_reader import read_pickle
+from mechprobe.probes.exchange.pickled_arrays import StandIn, as_array
+from mechprobe.probes.exchange.torch_files import read_arrays
 
 WEIGHT = torch.arange(12, dtype=torch.float32).reshape(3, 4)
 

@@ -13,26 +13,30 @@ from scipy.stats import spearmanr
 from mechprobe.baselines.forest import ForestProbe, fit_forest
 from mechprobe.errors import CheckpointError, ConfigError, ShapeError
 from mechprobe.probes.bank import ProbeSet
-from mechprobe.probes.boosted import fit_boosted
-from mechprobe.probes.boosted_trees import boosted_contributions, trees_of
-from mechprobe.probes.driving_features import CHECK_COLUMNS, FEATURE_COLUMNS, driving_features
-from mechprobe.probes.explained_sets import (
+from mechprobe.probes.explaining.boosted_trees import boosted_contributions, trees_of
+from mechprobe.probes.explaining.driving_features import (
+    CHECK_COLUMNS,
+    FEATURE_COLUMNS,
+    driving_features,
+)
+from mechprobe.probes.explaining.explained_sets import (
     EXPLANATION_CHECK_COLUMNS,
     EXPLANATION_COLUMNS,
     explain_set,
 )
-from mechprobe.probes.explanations import (
+from mechprobe.probes.explaining.explanations import (
     additivity_error,
     attribute,
     chance_jaccard,
     mean_jaccard,
     top_k,
 )
+from mechprobe.probes.explaining.tree_shap import Tree, expected_value, tree_shap
+from mechprobe.probes.kinds.boosted import fit_boosted
+from mechprobe.probes.kinds.mlp import fit_mlp
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
-from mechprobe.probes.mlp import fit_mlp
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.tree_shap import Tree, expected_value, tree_shap
 
 STUMPS = Tree(
     # x0 <= 1 ? (x1 <= 0 ? 1 : 2) : (x0 <= 3 ? 4 : 8), with 10 fitted rows in unequal shares.

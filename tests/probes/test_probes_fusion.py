@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from mechprobe.errors import ConfigError, DataError, LabelError, ShapeError
-from mechprobe.probes.fusion import (
+from mechprobe.probes.scoring.fusion import (
     counts_above,
     fit_stack,
     max_raw,
@@ -18,7 +18,7 @@ from mechprobe.probes.fusion import (
     stack_from_json,
     tune_or,
 )
-from mechprobe.probes.thresholds import threshold_at
+from mechprobe.probes.scoring.thresholds import threshold_at
 
 
 def correlated(seed: int, n: int = 1000, n_probes: int = 18, shared: float = 0.8) -> np.ndarray:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from mechprobe.errors import ConfigError, LabelError
-from mechprobe.probes.balance import draw_balanced, with_class_weights
 from mechprobe.probes.estimators import find_estimator
-from mechprobe.probes.examples import MISALIGNED
-from mechprobe.probes.labelling import ANYWHERE, LabelRule
+from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
+from mechprobe.probes.labels.examples import MISALIGNED
+from mechprobe.probes.labels.labelling import ANYWHERE, LabelRule
+from mechprobe.probes.labels.token_labels import label_tokens
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.token_labels import label_tokens
 from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 

@@ -7,10 +7,10 @@ import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError
-from mechprobe.probes.boosted import BoostedProbe, fit_boosted
 from mechprobe.probes.estimators import ESTIMATORS, fit_selected
+from mechprobe.probes.kinds.boosted import BoostedProbe, fit_boosted
+from mechprobe.probes.kinds.mlp import MLPProbe, fit_mlp
 from mechprobe.probes.logistic import fit_logistic
-from mechprobe.probes.mlp import MLPProbe, fit_mlp
 from mechprobe.probes.probe import strength_of
 from mechprobe.probes.rows import LabelledRows
 from tests.probes.planted import held_out, planted_rows

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.attention import AttentionProbe, fit_attention
-from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
-from mechprobe.probes.running import (
+from mechprobe.probes.kinds.attention import AttentionProbe, fit_attention
+from mechprobe.probes.kinds.running import (
     Rule,
     RunningProbe,
     highest_rolling_mean,
     row_scores,
     running_average,
 )
-from mechprobe.probes.sequence_estimators import (
+from mechprobe.probes.kinds.sequence_estimators import (
     SEQUENCE_ESTIMATORS,
     find_sequence_estimator,
     fit_units_selected,
 )
-from mechprobe.probes.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
+from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
+from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.logistic import fit_logistic
 from tests.probes.planted import held_out_units, planted_units
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)

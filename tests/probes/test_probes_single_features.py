@@ -6,12 +6,12 @@ import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import ConfigError, LabelError
-from mechprobe.probes.moments import class_separation
-from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.single_features import (
+from mechprobe.probes.kinds.single_features import (
     Statistic,
     best_single_features,
 )
+from mechprobe.probes.moments import class_separation
+from mechprobe.probes.rows import LabelledRows
 from tests.probes.planted import planted_rows
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mechprobe.probes.kinds.directions import fit_difference_of_means, fit_lda, fit_ridge
 
 from benchmarks.made_acts import made_acts, made_tokens
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import HookError, LabelError, ShapeError
 from mechprobe.probes import streaming
+from mechprobe.probes.kinds.directions import fit_difference_of_means, fit_lda, fit_ridge
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows

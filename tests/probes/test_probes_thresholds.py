@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError
-from mechprobe.probes.thresholds import (
+from mechprobe.probes.scoring.thresholds import (
     effective_units,
     negatives_needed,
     negatives_to_certify,

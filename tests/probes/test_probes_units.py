@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError, StoreError
-from mechprobe.probes.aggregation import Pooling, plan_pooling, pool
-from mechprobe.probes.examples import (
+from mechprobe.probes.labels.examples import (
     HARD_NEGATIVE,
     MISALIGNED,
     NOT_USED,
@@ -20,8 +19,9 @@ from mechprobe.probes.examples import (
     span_coverage,
     span_last_tokens,
 )
-from mechprobe.probes.thresholds import negatives_to_certify, threshold_at
-from mechprobe.probes.token_labels import label_tokens
+from mechprobe.probes.labels.token_labels import label_tokens
+from mechprobe.probes.scoring.aggregation import Pooling, plan_pooling, pool
+from mechprobe.probes.scoring.thresholds import negatives_to_certify, threshold_at
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 
 

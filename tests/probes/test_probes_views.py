@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.aggregation import (
+from mechprobe.probes.scoring.aggregation import (
     PAPER_POOLING,
     VIEWS,
     PoolingRule,

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from mechprobe.errors import DataError
-from mechprobe.evaluation.calibration_table import CALIBRATION_COLUMNS
-from mechprobe.evaluation.decomposition import DECOMPOSITION_COLUMNS
 from mechprobe.evaluation.gains import GAIN_COLUMNS
-from mechprobe.evaluation.generalisation import GENERALISATION_COLUMNS
-from mechprobe.evaluation.operating_points import THRESHOLD_COLUMNS
-from mechprobe.evaluation.transfer import TRANSFER_COLUMNS
+from mechprobe.evaluation.transfers.generalisation import GENERALISATION_COLUMNS
+from mechprobe.evaluation.transfers.transfer import TRANSFER_COLUMNS
+from mechprobe.evaluation.turns.calibration_table import CALIBRATION_COLUMNS
+from mechprobe.evaluation.turns.decomposition import DECOMPOSITION_COLUMNS
+from mechprobe.evaluation.turns.operating_points import THRESHOLD_COLUMNS
 from mechprobe.falsifiers.config import FALSIFIER_COLUMNS
 from mechprobe.reports.generalisation import ALL_OTHERS, domain_maps, transfers
 from mechprobe.reports.report import write_report

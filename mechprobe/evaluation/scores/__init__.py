@@ -1,0 +1,1 @@
+"""Anyone's turn scores from a file: figures, intervals, comparisons."""

@@ -1,0 +1,1 @@
+"""Detection on spans and matched pairs."""

@@ -1,0 +1,1 @@
+"""Trained on one domain, tested on each other."""

@@ -1,0 +1,1 @@
+"""Detection on turns and transcripts, out of fold."""

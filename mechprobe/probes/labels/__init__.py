@@ -1,0 +1,1 @@
+"""From labelled spans to labelled tokens."""

@@ -1,0 +1,1 @@
+"""From token scores to sentences, turns and transcripts; thresholds, calibration and fusion."""
