@@ -1,6 +1,7 @@
 """The stages that detect: probes and baselines on spans or turns, and the tables that a report shows."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.activations.store import ActivationStore
+from mechprobe.baselines.embedders import sentence_embedder, token_embedder
+from mechprobe.baselines.embeddings import EMBEDDING_LAYER, SENTENCE_EMBEDDING, Embed
 from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.gains import gain_table
 from mechprobe.evaluation.results import Detection
@@ -46,7 +49,7 @@ def probe_stage(run: Run, sae_digest: str) -> Stage:
         name="probe",
         folder=run.folder / "probes",
         config=run.settings(setting),
-        inputs={"features": sae_digest},
+        inputs={"features": sae_digest, "model": run.model_digest},
         run=lambda: _detect(run),
         outputs=tuple(run.folder / name for name in (*names, GEOMETRY)),
         seed=run.config.seed,
@@ -72,11 +75,12 @@ def _detect(run: Run) -> Mapping[str, Any]:
         study = _study_turns(run)
         found = study.detection
         _write_turn_tables(run, study)
-    found.bank.save(run.folder / "probes")
+    bank = replace(found.bank, model=run.model_digest)
+    bank.save(run.folder / "probes")
     tables = (found.table, found.roc, found.scores, found.comparisons)
     for name, table in zip(TABLES, tables, strict=True):
         table.to_parquet(run.folder / name)
-    compared = geometries_of(Artefact(bank=found.bank, origin="this study"))
+    compared = geometries_of(Artefact(bank=bank, origin="this study"))
     write_geometry(compared, groups_of(run.taxonomy), run.folder / GEOMETRY)
     return {"n_rows": len(found.table)}
 
@@ -136,7 +140,15 @@ def _study_turns(run: Run) -> TurnStudy:
         turn_source(run),
         run.config.turns,
         unions=unions_of(run.taxonomy, indicators),
+        embedders=_embedders(run),
     )
+
+
+def _embedders(run: Run) -> dict[str, Embed]:
+    """How the model itself embeds whole texts, for the baselines that the study asks for."""
+    wanted = run.config.turns.embeddings
+    makers = {SENTENCE_EMBEDDING: sentence_embedder, EMBEDDING_LAYER: token_embedder}
+    return {name: makers[name](run.subject) for name in wanted}
 
 
 def turn_source(run: Run) -> TokenSource:

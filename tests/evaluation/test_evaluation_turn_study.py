@@ -1,5 +1,6 @@
 """The whole study of turns on planted conversations: views, fused scorers, thresholds, calibration, grain."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -191,3 +192,30 @@ def test_neutral_turns_are_those_of_transcripts_known_to_hold_nothing() -> None:
     assert truth.neutral.tolist() == [False, True, False, True, False]
     assert truth.labels[3:].tolist() == [[0, -1, 0], [0, -1, -1]]
     assert np.array_equal(truth.labels[:3, 2], [1, 0, 1])
+
+
+def test_embedded_texts_are_a_baseline_out_of_fold_and_each_text_is_embedded_once() -> None:
+    tokens, spans, transcripts = material()
+    seen: list[str] = []
+
+    def telling(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return np.array([[float(word in text) for word in ("hide", "boast")] for text in texts])
+
+    def blind(texts: Sequence[str]) -> np.ndarray:
+        return np.ones((len(texts), 2))
+
+    one_view = replace(CONFIG, views=("full",), text_scorers=("length",), n_boot=10)
+    found = study_turns(
+        tokens,
+        spans,
+        transcripts,
+        INDICATORS,
+        TokenSource(hook_name=HOOKS[0], acts=Planted(tokens, spans).acts),
+        one_view,
+        embedders={"sentence_embedding": telling, "embedding_layer": blind},
+    ).detection.table
+    turns = rows(found, indicator="misaligned", unit="turn").set_index("scorer")["auroc"]
+    assert turns["embedding_layer"] == pytest.approx(0.5, abs=0.06)
+    assert turns["sentence_embedding"] > turns["embedding_layer"]
+    assert len(seen) == len(set(seen))

@@ -9,6 +9,8 @@ from mechprobe.probes.labels.labelling import LabelRule
 from mechprobe.probes.scoring.aggregation import PoolingRule, Reduction, View
 from mechprobe.probes.scoring.thresholds import ThresholdRule
 
+EmbeddingName = Literal["sentence_embedding", "embedding_layer"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnDetectionConfig:
@@ -24,6 +26,8 @@ class TurnDetectionConfig:
     """Names in `probes.estimators.ESTIMATORS`; those of features run where there is an SAE."""
     text_scorers: tuple[str, ...] = ("length", "tfidf", "tfidf_bigrams")
     """Names in `baselines.text.BASELINES`."""
+    embeddings: tuple[EmbeddingName, ...] = ()
+    """Baselines that read whole texts embedded by the model; a long text costs a forward pass of its own."""
     labels: LabelRule = field(default_factory=LabelRule)
     """Which tokens are positive and which negative; by default as the paper's probes were fitted."""
     n_folds: int = 5

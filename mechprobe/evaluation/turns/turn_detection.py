@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from mechprobe.baselines.embeddings import Embed, embedding_baseline
 from mechprobe.baselines.judges import judge_scores
 from mechprobe.evaluation.folds import TokenSource, folds_of
 from mechprobe.evaluation.results import Detection
@@ -46,6 +47,7 @@ def study_turns(
     config: TurnDetectionConfig | None = None,
     *,
     unions: Mapping[str, tuple[str, ...]] | None = None,
+    embedders: Mapping[str, Embed] | None = None,
 ) -> TurnStudy:
     """Fit, score and evaluate every scorer out of fold, judges included; the bank is that of the first fold.
 
@@ -54,6 +56,7 @@ def study_turns(
         spans: as made by `activations.rows.span_table` for the same transcripts.
         source: one hook point or several; each has all estimators.
         unions: behaviour -> its indicators (see `decomposition.unions_of`), for coarse probes beside the fine.
+        embedders: baseline -> how it embeds texts; each is read by a logistic regression.
 
     Raises:
         ConfigError: there are fewer scenarios than folds.
@@ -91,7 +94,8 @@ def study_turns(
         tables.sets += sets
         for one in scored:
             tables.add_probe(one)
-    for one in text_scores(given, config):
+    made = [embedding_baseline(embed, name) for name, embed in (embedders or {}).items()]
+    for one in text_scores(given, config, made):
         tables.add(one)
     for judge, values in judge_scores(transcripts, truth.turns).items():
         tables.add_judge(judge, values)

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool
 from tqdm import tqdm
 
-from mechprobe.baselines.fold import BaselineFold
+from mechprobe.baselines.fold import Baseline, BaselineFold
 from mechprobe.baselines.passages import LabelledTexts, places_of_turns, tokens_of_turns
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS
 from mechprobe.baselines.text import score_baselines
@@ -73,11 +73,16 @@ def probe_scores(
     ]
 
 
-def text_scores(given: Conversations, config: TurnDetectionConfig) -> Iterator[ScoredTurns]:
+def text_scores(
+    given: Conversations, config: TurnDetectionConfig, made: Sequence[Baseline] = ()
+) -> Iterator[ScoredTurns]:
     """Out-of-fold scores of every text baseline, fitted on the labelled turns of the fit conversations.
 
     In each view they read what the probes read: the sections of the view that were captured. Where a turn
     stands and how many tokens it has, they know for the full text only.
+
+    Args:
+        made: baselines beside the named ones.
     """
     truth = given.turns.truth
     conversation = truth.turns["conversation"].to_numpy()
@@ -96,7 +101,7 @@ def text_scores(given: Conversations, config: TurnDetectionConfig) -> Iterator[S
                 continue
             units = BaselineFold(parts[0], parts[1], passages.without_labels(test))
             for name, values in score_baselines(
-                config.text_scorers, units, seed=config.seed
+                [*config.text_scorers, *made], units, seed=config.seed
             ).items():
                 found.setdefault(name, np.full(truth.labels.shape, np.nan))[test] = values
         for name, scores in found.items():
