@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
+# Whole files go to a worker, since the tests of a file share what they set up.
+TEST_WORKERS ?= 2
 # Spinning OpenMP threads cost 8-17x on busy machines; nothing here talks to a hub or a logging service.
 export OMP_WAIT_POLICY ?= PASSIVE
 export WANDB_MODE ?= disabled
@@ -37,7 +39,7 @@ demo: $(VENV)/.runtime
 	HF_HUB_OFFLINE=1 $(BIN)/mechprobe study analyses/organism.toml --set out=$(RUNS)/organism
 
 test: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
