@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mechprobe.cli.saying import say
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowBank:
@@ -93,7 +95,12 @@ class ExportBank:
         from mechprobe.probes.exchange.artefact import Artefact
         from mechprobe.probes.exchange.exporting import export_npz, export_plain, linear_part
 
-        artefact = linear_part(Artefact.load(self.folder), self.scorer, self.hook_name)
+        whole = Artefact.load(self.folder)
+        artefact = linear_part(whole, self.scorer, self.hook_name)
+        if left := len(whole.bank.sets) - len(artefact.bank.sets):
+            say(
+                f"{left} of {len(whole.bank.sets)} probe sets were not asked for, or are not linear"
+            )
         if self.format == "probebench":
             from mechprobe.probes.exchange.probebench import Submission, export_probebench
             from mechprobe.taxonomy import load_taxonomy
