@@ -18,6 +18,14 @@ from mechprobe.reports.heatmap import HeatExample, heat_examples, heat_scale, he
 from mechprobe.reports.names import IndicatorName
 from mechprobe.reports.overview import OverviewRow, held_out, units_of
 from mechprobe.reports.places import marked, used_sites
+from mechprobe.reports.rates import (
+    EqualDamageRow,
+    RateRow,
+    RemainsRow,
+    equal_damage_rows,
+    rate_rows,
+    remains_rows,
+)
 from mechprobe.reports.rows import column_text, records, rows_at, rows_where
 from mechprobe.reports.tables import RunTables, SaeTables
 from mechprobe.reports.wording import CONTROL_WORDS, STRATUM_WORDS, UNIT_WORDS, plain
@@ -87,6 +95,9 @@ class IndicatorSection:
     site_plots: tuple[Plot, ...]
     changed_texts: tuple[ChangedText, ...]
     damage: tuple[DamageRow, ...]
+    rates: tuple[RateRow, ...]
+    equal_damage: tuple[EqualDamageRow, ...]
+    remains: tuple[RemainsRow, ...]
 
 
 def make_plot(plot_id: str, caption: str, figure: go.Figure) -> Plot:
@@ -118,6 +129,9 @@ def indicator_section(tables: RunTables, row: OverviewRow) -> IndicatorSection:
         site_plots=tuple(_site_plot(site, anchor, i, chosen) for i, site in enumerate(sites)),
         changed_texts=tuple(changed_texts(causal.generations, slug)) if causal else (),
         damage=tuple(damage_rows(causal.damage, slug)) if causal else (),
+        rates=tuple(rate_rows(causal.rates, slug)) if causal else (),
+        equal_damage=tuple(equal_damage_rows(causal.equal_damage, slug)) if causal else (),
+        remains=tuple(remains_rows(causal.remains, slug)) if causal else (),
     )
 
 

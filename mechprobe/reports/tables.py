@@ -33,6 +33,8 @@ HEADS = "heads.parquet"
 GENERATIONS = "generations.parquet"
 DAMAGE = "damage.parquet"
 RATES = "rates.parquet"
+EQUAL_DAMAGE = "equal_damage.parquet"
+REMAINS = "remains.parquet"
 UNTRAINED_MODELS = "untrained_models.parquet"
 UNTRAINED_SAES = "untrained_saes.parquet"
 GAINS = "gains.parquet"
@@ -153,6 +155,8 @@ class CausalTables:
     generations: pd.DataFrame | None
     damage: pd.DataFrame | None
     rates: pd.DataFrame | None
+    equal_damage: pd.DataFrame | None
+    remains: pd.DataFrame | None
     untrained_models: pd.DataFrame | None
     untrained_saes: pd.DataFrame | None
 
@@ -329,6 +333,8 @@ def _read_causal(folder: Path) -> CausalTables:
         generations=read_if_there(folder, GENERATIONS),
         damage=read_if_there(folder, DAMAGE),
         rates=read_if_there(folder, RATES),
+        equal_damage=read_if_there(folder, EQUAL_DAMAGE),
+        remains=read_if_there(folder, REMAINS),
         untrained_models=read_if_there(folder, UNTRAINED_MODELS),
         untrained_saes=read_if_there(folder, UNTRAINED_SAES),
     )
