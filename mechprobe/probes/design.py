@@ -99,4 +99,4 @@ class Design:
 
 def block_rows(width: int, itemsize: int = 4) -> int:
     """How many rows of this width make a block."""
-    return max(64, BLOCK_BYTES // (width * itemsize))
+    return max(64, BLOCK_BYTES // (max(1, width) * itemsize))

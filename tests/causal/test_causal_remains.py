@@ -116,7 +116,8 @@ def test_leace_leaves_nothing_to_a_linear_reader_whatever_the_dimensions() -> No
     found = read(along([0, 1]))
     [erased] = found.erased
     assert erased.removal == "leace"
-    assert erased.linear.low < 0.5
+    # Where nothing is left all scores are equal, and the interval shrinks to a half.
+    assert erased.linear.low <= 0.5 and erased.linear.value < 0.6
     assert found.after[0].linear.low > 0.9
 
 

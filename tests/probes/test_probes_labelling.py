@@ -174,5 +174,5 @@ def test_class_weights_are_handed_on_and_refused_where_a_loss_takes_none() -> No
     assert ours.mean() - plain.fit(rows, [1.0], seed=0)[0][0].score(X).mean() > 1
     means = find_estimator("dense_diff_of_means")
     assert with_class_weights(means) is means
-    with pytest.raises(ConfigError, match="'sae_lasso' takes no class weights"):
-        with_class_weights(find_estimator("sae_lasso"))
+    with pytest.raises(ConfigError, match="'dense_paper' takes no class weights"):
+        with_class_weights(find_estimator("dense_paper"))

@@ -15,7 +15,7 @@ from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE
 
 P = TypeVar("P", bound=Probe)
 
-UNWEIGHTED = ("dense_paper", "sae_k_sparse", "sae_lasso")
+UNWEIGHTED = ("dense_paper",)
 """Estimators that minimise a loss over rows and take no class weights; those that compare class means need none."""
 
 
