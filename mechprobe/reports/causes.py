@@ -10,7 +10,7 @@ import pandas as pd
 from mechprobe.errors import DataError
 from mechprobe.reports.estimates import to_float, to_text
 from mechprobe.reports.rows import column_floats, column_text, distinct, records, rows_where
-from mechprobe.reports.tables import SELFTEST
+from mechprobe.reports.run_files import SELFTEST
 from mechprobe.reports.wording import (
     CONTROL_WORDS,
     POSITION_WORDS,

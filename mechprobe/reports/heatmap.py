@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from mechprobe.errors import DataError
 from mechprobe.reports.estimates import to_text
+from mechprobe.reports.run_files import EXAMPLES, run_again
 from mechprobe.reports.wording import KIND_WORDS, number, plain
 
 WINDOW = 140
@@ -57,13 +58,13 @@ def _checked(example: Mapping[str, Any]) -> Mapping[str, Any]:
     lacking = [name for name in ("kind", "tokens", "scores", "is_span") if name not in example]
     if lacking:
         raise DataError(
-            f"an example in examples.json lacks {', '.join(lacking)}; run `mechprobe evaluate` again."
+            f"an example in examples.json lacks {', '.join(lacking)}; {run_again(EXAMPLES)}"
         )
     lengths = {name: len(example[name]) for name in ("tokens", "scores", "is_span")}
     if len(set(lengths.values())) > 1:
         raise DataError(
             f"an example of {example['indicator']!r} in examples.json has {lengths}; the three must be "
-            "of one length. Run `mechprobe evaluate` again."
+            f"of one length; {run_again(EXAMPLES)}"
         )
     return example
 

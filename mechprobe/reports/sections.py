@@ -27,6 +27,7 @@ from mechprobe.reports.rates import (
     remains_rows,
 )
 from mechprobe.reports.rows import column_text, records, rows_at, rows_where
+from mechprobe.reports.run_files import FEATURE_EXAMPLES, run_again
 from mechprobe.reports.tables import RunTables, SaeTables
 from mechprobe.reports.wording import CONTROL_WORDS, STRATUM_WORDS, UNIT_WORDS, plain
 from mechprobe.reports.writing import ChangedText, DamageRow, changed_texts, damage_rows
@@ -226,7 +227,7 @@ def _feature_text(example: Any, scale: float) -> Markup:
     if len(tokens) != len(acts):
         raise DataError(
             f"an example in feature_examples.json has {len(tokens)} tokens and {len(acts)} acts; "
-            "run `mechprobe evaluate` again."
+            f"{run_again(FEATURE_EXAMPLES)}"
         )
     return heat_text(tokens, acts, [False] * len(tokens), scale)
 

@@ -4,7 +4,6 @@ Detection tables must be there. The SAE tables and the causal tables may be abse
 group means that a stage was cut off, and the error names the stage to run again.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,121 +13,53 @@ import pandas as pd
 
 from mechprobe.errors import DataError
 from mechprobe.reports.rows import column_text, distinct, rows_where
-
-DETECTION = "detection.parquet"
-ROC = "roc.parquet"
-SCORES = "scores.parquet"
-EXAMPLES = "examples.json"
-DIFFERENCES = "differences.parquet"
-FEATURES = "features.parquet"
-FEATURE_EXAMPLES = "feature_examples.json"
-SAE_QUALITY = "sae_quality.parquet"
-VERDICTS = "verdicts.parquet"
-EFFECTS = "effects.parquet"
-DOSE = "dose.parquet"
-SITES = "sites.parquet"
-SELFTEST = "selftest.json"
-PARTS = "parts.parquet"
-HEADS = "heads.parquet"
-GENERATIONS = "generations.parquet"
-DAMAGE = "damage.parquet"
-RATES = "rates.parquet"
-EQUAL_DAMAGE = "equal_damage.parquet"
-REMAINS = "remains.parquet"
-UNTRAINED_MODELS = "untrained_models.parquet"
-UNTRAINED_SAES = "untrained_saes.parquet"
-GAINS = "gains.parquet"
-GENERALISATION = "generalisation.parquet"
-TRANSFER = "transfer.parquet"
-FALSIFIERS = "falsifiers.parquet"
-THRESHOLDS = "thresholds.parquet"
-CALIBRATION = "calibration.parquet"
-DECOMPOSITION = "decomposition.parquet"
-GEOMETRY = "geometry.json"
-
-STAGE_OF: Mapping[str, str] = {
-    DETECTION: "evaluate",
-    ROC: "evaluate",
-    SCORES: "evaluate",
-    EXAMPLES: "evaluate",
-    DIFFERENCES: "evaluate",
-    FEATURES: "evaluate",
-    FEATURE_EXAMPLES: "evaluate",
-    SAE_QUALITY: "sae",
-    VERDICTS: "causal",
-    EFFECTS: "causal",
-    DOSE: "causal",
-    SITES: "causal",
-    SELFTEST: "causal",
-    PARTS: "sites",
-    HEADS: "sites",
-    GENERATIONS: "steer",
-    DAMAGE: "steer",
-    GAINS: "evaluate",
-    GENERALISATION: "generalise",
-    TRANSFER: "generalise",
-    FALSIFIERS: "falsify",
-    THRESHOLDS: "evaluate",
-    CALIBRATION: "evaluate",
-    DECOMPOSITION: "evaluate",
-    GEOMETRY: "evaluate",
-}
-
-COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
-    DETECTION: (
-        *("indicator", "scorer", "unit", "split", "auroc", "auroc_low", "auroc_high"),
-        *("chance", "n_pos", "n_neg"),
-    ),
-    ROC: ("indicator", "scorer", "unit", "fpr", "tpr"),
-    DIFFERENCES: ("indicator", "scorer", "baseline", "unit", "difference", "low", "high"),
-    FEATURES: ("indicator", "rank", "feature"),
-    SAE_QUALITY: ("hook_name", "subset", "n_tokens", "l0", "explained_variance"),
-    VERDICTS: (
-        *("indicator", "role", "direction", "hook_name", "verdict"),
-        *("necessity", "sufficiency", "p_value", "n"),
-    ),
-    EFFECTS: ("indicator", "direction", "operation", "control", "effect", "low", "high", "n"),
-    DOSE: ("indicator", "direction", "strength", "control", "effect", "low", "high"),
-    SITES: ("hook_name", "position", "indicator", "effect"),
-    PARTS: ("part", "layer", "position", "outcome", "indicator", "effect"),
-    HEADS: ("layer", "head", "position", "outcome", "indicator", "effect"),
-    GENERATIONS: (
-        *("indicator", "direction", "operation", "strength", "control", "pair_id", "prompt_tail"),
-        *("unedited_text", "edited_text", "unedited_action", "edited_action", "change"),
-    ),
-    DAMAGE: ("indicator", "direction", "strength", "control", "n"),
-    GAINS: (
-        *("indicator", "unit", "scorer", "baseline", "comparison", "difference", "low", "high"),
-        "q_holm",
-    ),
-    GENERALISATION: (
-        *("key", "trained_on", "tested_on", "scorer", "indicator", "unit"),
-        *("auroc", "low", "high", "chance", "n_pos", "n_neg", "too_few"),
-    ),
-    TRANSFER: (
-        *("key", "cells", "scorer", "indicator", "unit", "auroc", "low", "high", "chance"),
-        *("n_cells", "baseline", "difference", "difference_low", "difference_high"),
-    ),
-    THRESHOLDS: (
-        *("indicator", "scorer", "view", "unit", "rule", "fpr_target", "n_neutral", "refused"),
-        *("tpr", "tpr_low", "tpr_high", "fpr_test_neutral", "fpr_test_neutral_upper"),
-    ),
-    CALIBRATION: (
-        *("indicator", "scorer", "view", "method", "refused", "ece", "low", "high"),
-        *("brier", "brier_of_rate"),
-    ),
-    DECOMPOSITION: (
-        *("scorer", "view", "fusion", "grain", "n_probes", "unit", "fpr_target", "tpr"),
-        *("auroc", "auroc_low", "auroc_high", "minus_fine", "minus_fine_low", "minus_fine_high"),
-    ),
-    FALSIFIERS: (
-        *("indicator", "scorer", "falsifier", "variant", "figure", "low", "high", "control"),
-        *("n_pos", "reading"),
-    ),
-}
+from mechprobe.reports.run_files import (
+    CALIBRATION,
+    DAMAGE,
+    DECOMPOSITION,
+    DETECTION,
+    DIFFERENCES,
+    DOSE,
+    EFFECTS,
+    EQUAL_DAMAGE,
+    EXAMPLES,
+    FALSIFIERS,
+    FEATURE_EXAMPLES,
+    FEATURES,
+    GAINS,
+    GENERALISATION,
+    GENERATIONS,
+    GEOMETRY,
+    HEADS,
+    PARTS,
+    RATES,
+    REMAINS,
+    ROC,
+    SAE_QUALITY,
+    SCORES,
+    SELFTEST,
+    SITES,
+    THRESHOLDS,
+    TRANSFER,
+    UNTRAINED_MODELS,
+    UNTRAINED_SAES,
+    VERDICTS,
+    read_if_there,
+    read_json,
+    read_table,
+    run_again,
+)
 
 SAE_GROUP = (FEATURES, FEATURE_EXAMPLES, SAE_QUALITY)
 CAUSAL_GROUP = (VERDICTS, EFFECTS, DOSE, SITES)
+FURTHER_CAUSAL = (
+    *(PARTS, HEADS, GENERATIONS, DAMAGE, RATES, EQUAL_DAMAGE, REMAINS),
+    *(UNTRAINED_MODELS, UNTRAINED_SAES),
+)
+DETECTOR_TABLES = (
+    *(GAINS, GENERALISATION, TRANSFER, FALSIFIERS),
+    *(THRESHOLDS, CALIBRATION, DECOMPOSITION),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -210,7 +141,7 @@ def read_tables(folder: Path) -> RunTables:
         raise DataError(f"{folder} is no folder; give the folder of a run, such as runs/organism.")
     detection = read_table(folder, DETECTION)
     if detection.empty:
-        raise DataError(f"{folder / DETECTION} has no rows; run `mechprobe evaluate` again.")
+        raise DataError(f"{folder / DETECTION} has no rows; {run_again(DETECTION)}")
     has_sae = _has_group(folder, SAE_GROUP)
     has_causal = _has_group(folder, CAUSAL_GROUP)
     return RunTables(
@@ -226,74 +157,12 @@ def read_tables(folder: Path) -> RunTables:
     )
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame:
-    """Read one Parquet table and check its columns.
-
-    Raises:
-        DataError: it is missing, not Parquet, or lacks a column.
-    """
-    path = folder / name
-    _must_exist(path)
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is not a readable Parquet table ({error}); delete it and run "
-            f"`mechprobe {STAGE_OF[name]}` again."
-        ) from error
-    if not len(table.columns) and name == SITES:
-        # A study that names its site runs no sweep and leaves an empty table.
-        return pd.DataFrame(columns=list(COLUMNS_OF[name]))
-    lacking = [column for column in COLUMNS_OF.get(name, ()) if column not in table.columns]
-    if lacking:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(lacking)} (it has {', '.join(map(str, table.columns))}); "
-            f"run `mechprobe {STAGE_OF[name]}` again."
-        )
-    return table
-
-
-def read_if_there(folder: Path, name: str) -> pd.DataFrame | None:
-    """Read a table that a run may go without; None where it has none.
-
-    Raises:
-        DataError: it is there and malformed.
-    """
-    return read_table(folder, name) if (folder / name).is_file() else None
-
-
-def read_json(folder: Path, name: str, kind: type) -> Any:
-    """Read one JSON file whose top level is a `kind`.
-
-    Raises:
-        DataError: it is missing, not JSON, or of another shape.
-    """
-    path = folder / name
-    _must_exist(path)
-    again = f"delete it and run `mechprobe {STAGE_OF[name]}` again."
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); {again}") from error
-    if not isinstance(value, kind):
-        raise DataError(
-            f"{path} holds a {type(value).__name__}, a {kind.__name__} was wanted; {again}"
-        )
-    return value
-
-
-def _must_exist(path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"{path} is missing; `mechprobe {STAGE_OF[path.name]}` writes it.")
-
-
 def _has_group(folder: Path, group: tuple[str, ...]) -> bool:
     present = [name for name in group if (folder / name).is_file()]
     absent = [name for name in group if name not in present]
     if present and absent:
         raise DataError(
-            f"{folder / absent[0]} is missing although {present[0]} is there; "
-            f"`mechprobe {STAGE_OF[absent[0]]}` writes it."
+            f"{folder / absent[0]} is missing although {present[0]} is there; {run_again(absent[0])}"
         )
     return bool(present)
 
@@ -309,14 +178,8 @@ def _read_sae(folder: Path) -> SaeTables:
 def _read_detectors(folder: Path) -> DetectorTables:
     has_geometry = (folder / GEOMETRY).is_file()
     return DetectorTables(
-        gains=read_if_there(folder, GAINS),
-        generalisation=read_if_there(folder, GENERALISATION),
-        transfer=read_if_there(folder, TRANSFER),
-        falsifiers=read_if_there(folder, FALSIFIERS),
-        thresholds=read_if_there(folder, THRESHOLDS),
-        calibration=read_if_there(folder, CALIBRATION),
-        decomposition=read_if_there(folder, DECOMPOSITION),
         geometry=read_json(folder, GEOMETRY, dict) if has_geometry else None,
+        **_optional(folder, DETECTOR_TABLES),
     )
 
 
@@ -328,16 +191,13 @@ def _read_causal(folder: Path) -> CausalTables:
         dose=read_table(folder, DOSE),
         sites=read_table(folder, SITES),
         selftest=read_json(folder, SELFTEST, dict) if has_selftest else None,
-        parts=read_if_there(folder, PARTS),
-        heads=read_if_there(folder, HEADS),
-        generations=read_if_there(folder, GENERATIONS),
-        damage=read_if_there(folder, DAMAGE),
-        rates=read_if_there(folder, RATES),
-        equal_damage=read_if_there(folder, EQUAL_DAMAGE),
-        remains=read_if_there(folder, REMAINS),
-        untrained_models=read_if_there(folder, UNTRAINED_MODELS),
-        untrained_saes=read_if_there(folder, UNTRAINED_SAES),
+        **_optional(folder, FURTHER_CAUSAL),
     )
+
+
+def _optional(folder: Path, names: Sequence[str]) -> dict[str, pd.DataFrame | None]:
+    """Tables that a run may go without, each under the field of its file's name."""
+    return {name.removesuffix(".parquet"): read_if_there(folder, name) for name in names}
 
 
 def _negative_kinds(folder: Path) -> dict[str, frozenset[str]]:

@@ -17,8 +17,9 @@ from mechprobe.evaluation.turns.operating_points import THRESHOLD_COLUMNS
 from mechprobe.falsifiers.config import FALSIFIER_COLUMNS
 from mechprobe.reports.generalisation import ALL_OTHERS, domain_maps, transfers
 from mechprobe.reports.report import write_report
+from mechprobe.reports.run_files import COLUMNS_OF
 from mechprobe.reports.scorers import scorer_table
-from mechprobe.reports.tables import COLUMNS_OF, read_tables
+from mechprobe.reports.tables import read_tables
 from tests.reports.page import Page
 from tests.reports.synthetic_run import write_synthetic_run
 

@@ -7,14 +7,16 @@ import pytest
 
 from mechprobe.errors import DataError
 from mechprobe.evaluation.detection import DETECTION_COLUMNS, ROC_COLUMNS
+from mechprobe.reports.run_files import COLUMNS_OF, STAGE_OF, read_if_there, read_json
 from mechprobe.reports.tables import read_tables
+from mechprobe.study.pipeline import STAGES
 
 
 @pytest.mark.parametrize(
     ("name", "stage"),
     [
-        ("detection.parquet", "evaluate"),
-        ("roc.parquet", "evaluate"),
+        ("detection.parquet", "probe"),
+        ("roc.parquet", "probe"),
         ("examples.json", "evaluate"),
         ("verdicts.parquet", "causal"),
         ("dose.parquet", "causal"),
@@ -23,7 +25,9 @@ from mechprobe.reports.tables import read_tables
 )
 def test_a_missing_table_is_named_with_its_stage(small_run: Path, name: str, stage: str):
     (small_run / name).unlink()
-    with pytest.raises(DataError, match=rf"{name} is missing.*`mechprobe {stage}` writes it"):
+    with pytest.raises(
+        DataError, match=rf"{name} is missing.*`mechprobe study`; the stage '{stage}' writes it"
+    ):
         read_tables(small_run)
 
 
@@ -35,7 +39,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path):
 def test_a_table_without_a_needed_column_is_an_error(small_run: Path):
     table = pd.read_parquet(small_run / "detection.parquet").drop(columns="chance")
     table.to_parquet(small_run / "detection.parquet")
-    with pytest.raises(DataError, match=r"lacks the columns chance .*mechprobe evaluate"):
+    with pytest.raises(DataError, match=r"lacks the columns chance .*the stage 'probe' writes it"):
         read_tables(small_run)
 
 
@@ -86,3 +90,15 @@ def test_the_made_up_run_has_the_columns_that_the_stages_write(full_run: Path):
     ):
         table = pd.read_parquet(full_run / f"{name}.parquet")
         assert set(table.columns) == set(columns)
+
+
+def test_the_stage_that_is_named_is_one_that_writes_the_file():
+    assert set(STAGE_OF.values()) <= set(STAGES)
+    assert set(COLUMNS_OF) <= set(STAGE_OF)
+
+
+@pytest.mark.parametrize("name", sorted(STAGE_OF))
+def test_every_file_that_is_broken_says_what_to_do(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"neither")
+    with pytest.raises(DataError, match=f"the stage '{STAGE_OF[name]}' writes it"):
+        read_json(tmp_path, name, dict) if name.endswith("json") else read_if_there(tmp_path, name)
