@@ -230,32 +230,40 @@ def domain_figure(auroc: pd.DataFrame, note: pd.DataFrame, names: Mapping[str, s
 
 def cosine_figure(cosines: pd.DataFrame) -> go.Figure:
     """Cosine of each two directions."""
-    figure = _figure(height=160 + 20 * len(cosines))
-    labels = [html.escape(str(name)) for name in cosines.index]
-    figure.add_heatmap(
-        z=_nested(cosines.to_numpy(float)),
-        x=labels,
-        y=labels,
-        colorscale=DIVERGING,
-        zmin=-1,
-        zmax=1,
-        xgap=1,
-        ygap=1,
-        hovertemplate="%{y}<br>%{x}<br>cosine %{z:.2f}<extra></extra>",
-        colorbar={"title": {"text": "Cosine"}, "thickness": 12, "len": 0.9},
+    figure = _square_map(
+        cosines.to_numpy(float),
+        [str(name) for name in cosines.index],
+        title="Cosine",
+        hover="%{y}<br>%{x}<br>cosine %{z:.2f}",
+        height=160 + 20 * len(cosines),
     )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickangle=-45)
     figure.update_layout(margin={"l": 200, "r": 10, "t": 10, "b": 150})
     return figure
 
 
 def matrix_figure(matrix: EffectMatrix, names: Sequence[str]) -> go.Figure:
     """Effect of each indicator's direction (columns) on each indicator's pairs (rows)."""
-    figure = _figure(height=max(320, 150 + 24 * len(names)))
+    figure = _square_map(
+        matrix.effect,
+        names,
+        title="Effect",
+        hover="pairs of %{y}<br>direction of %{x}<br>effect %{z:.2f}",
+        height=max(320, 150 + 24 * len(names)),
+    )
+    figure.update_yaxes(title="Pairs of")
+    figure.update_xaxes(title="Direction of")
+    figure.update_layout(margin={"l": 250, "r": 10, "t": 10, "b": 190})
+    return figure
+
+
+def _square_map(
+    values: np.ndarray, names: Sequence[str], *, title: str, hover: str, height: int
+) -> go.Figure:
+    """A heat-map from -1 to 1 with the same names on both axes."""
+    figure = _figure(height=height)
     labels = [html.escape(name) for name in names]
     figure.add_heatmap(
-        z=_nested(matrix.effect),
+        z=_nested(values),
         x=labels,
         y=labels,
         colorscale=DIVERGING,
@@ -263,12 +271,11 @@ def matrix_figure(matrix: EffectMatrix, names: Sequence[str]) -> go.Figure:
         zmax=1,
         xgap=1,
         ygap=1,
-        hovertemplate="pairs of %{y}<br>direction of %{x}<br>effect %{z:.2f}<extra></extra>",
-        colorbar={"title": {"text": "Effect"}, "thickness": 12, "len": 0.9},
+        hovertemplate=f"{hover}<extra></extra>",
+        colorbar={"title": {"text": title}, "thickness": 12, "len": 0.9},
     )
-    figure.update_yaxes(autorange="reversed", title="Pairs of")
-    figure.update_xaxes(tickangle=-45, title="Direction of")
-    figure.update_layout(margin={"l": 250, "r": 10, "t": 10, "b": 190})
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickangle=-45)
     return figure
 
 

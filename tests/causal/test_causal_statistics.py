@@ -14,11 +14,11 @@ from mechprobe.causal.verdicts.statistics import (
     dose_trend,
     empirical_p,
     equivalence,
-    holm,
     needed_for_equivalence,
     needed_for_sign_flip,
     sign_flip_p,
 )
+from mechprobe.evaluation.differences import holm
 
 
 def names(n: int) -> list[str]:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from mechprobe.baselines.forest import ForestProbe, fit_forest
-from mechprobe.errors import CheckpointError, ConfigError, ShapeError
+from mechprobe.errors import ConfigError, ShapeError
 from mechprobe.probes.bank import ProbeSet
-from mechprobe.probes.explaining.boosted_trees import boosted_contributions, trees_of
 from mechprobe.probes.explaining.driving_features import (
     CHECK_COLUMNS,
     FEATURE_COLUMNS,
@@ -120,16 +119,30 @@ def test_values_of_grown_trees_follow_the_definition() -> None:
 
 
 @pytest.mark.parametrize("is_sparse", [False, True])
-def test_values_of_boosted_trees_are_lightgbms_own(is_sparse: bool) -> None:
-    import lightgbm
-
+def test_values_of_boosted_trees_sum_to_the_score_and_only_columns_that_split_move_it(
+    is_sparse: bool,
+) -> None:
     plain = planted_rows(400, 6, flip=0.2)
     X = sp.csr_matrix(np.maximum(plain.X, 0)) if is_sparse else plain.X
     rows = LabelledRows(X=X, labels=plain.labels, indicators=plain.indicators)
-    for probe in fit_boosted(rows, [12.0])[0]:
-        theirs = lightgbm.Booster(model_str=probe.model).predict(X, pred_contrib=True)
-        dense = theirs.toarray() if is_sparse else theirs
-        np.testing.assert_allclose(boosted_contributions(probe, X), dense, atol=1e-9)
+    for probe in fit_boosted(rows, [2.0])[0]:
+        found = probe.contributions(X)
+        dense = found.toarray() if is_sparse else found
+        np.testing.assert_allclose(dense.sum(axis=1), probe.score(X), atol=1e-6)
+        assert np.ptp(dense[:, -1]) == 0
+        assert set(np.flatnonzero(dense[:, :-1].any(axis=0))) == set(probe.features)
+
+
+def test_the_values_of_one_splitting_column_are_the_scores_distance_from_their_mean() -> None:
+    y = np.arange(60) < 20
+    X = np.stack([y, np.zeros(60), np.ones(60)], axis=1).astype(np.float32)
+    rows = LabelledRows(X=X, labels=y[:, None].astype(np.int8), indicators=("a",))
+    probe = fit_boosted(rows, [1.0])[0][0]
+    found, scores = probe.contributions(X), probe.score(X)
+    assert (found[:, 1:3] == 0).all()
+    np.testing.assert_allclose(found[:, 3], scores.mean(), atol=1e-6)
+    np.testing.assert_allclose(found[:, 0], scores - scores.mean(), atol=1e-6)
+    assert scores[y].min() > scores[~y].max()
 
 
 def test_boosted_trees_without_a_split_explain_their_constant() -> None:
@@ -137,11 +150,9 @@ def test_boosted_trees_without_a_split_explain_their_constant() -> None:
     labels = np.array([[1], [0]] * 4, dtype=np.int8)
     rows = LabelledRows(X=np.eye(8, dtype=np.float32), labels=labels, indicators=("a",))
     probe = fit_boosted(rows, [1.0])[0][0]
-    found = boosted_contributions(probe, rows.X)
+    found = probe.contributions(rows.X)
     assert (found[:, :-1] == 0).all()
     np.testing.assert_allclose(found[:, -1], probe.score(rows.X), atol=1e-6)
-    with pytest.raises(CheckpointError, match="holds no tree"):
-        list(trees_of("tree\nversion=v4\n"))
 
 
 def test_a_tree_without_a_split_moves_nothing() -> None:

@@ -18,7 +18,6 @@ from mechprobe.causal.verdicts.statistics import (
     cluster_bootstrap,
     empirical_p,
     equivalence,
-    holm,
     sign_flip_p,
 )
 from mechprobe.causal.verdicts.strata import Baseline
@@ -31,6 +30,7 @@ from mechprobe.causal.verdicts.verdict import (
     Unrelated,
     VerdictRule,
 )
+from mechprobe.evaluation.differences import holm
 
 FAMILIES: tuple[tuple[Stratum, ...], ...] = (
     ("necessity", "sufficiency"),

@@ -144,17 +144,6 @@ def empirical_p(effect: float, null: Float[np.ndarray, "draw"]) -> float:
     return (1 + int((kept >= effect).sum())) / (1 + len(kept))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values of a primary family; a NaN was not tested and does not count."""
-    # Not statsmodels' multipletests: it runs the garbage collector, half a second in a process with a model.
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)[: int(np.isfinite(p).sum())]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted.tolist()
-
-
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Benjamini-Hochberg q-values of an exploratory map; a NaN was not tested and does not count."""
     p = np.asarray(p_values, dtype=float)

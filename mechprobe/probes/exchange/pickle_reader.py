@@ -7,6 +7,7 @@ or a name that is not known ends the reading. So a file can be wrong, but it can
 
 import pickletools
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,12 +19,12 @@ Names = Mapping[str, Callable[..., Any] | None]
 """What a file may name: its full name -> what stands for it when it is called, or None if it never is."""
 
 
-class StatefulValue:
+class StatefulValue(ABC):
     """A value that the file first makes and then fills; nothing else may be filled."""
 
+    @abstractmethod
     def fill(self, state: Any) -> None:
         """Take the state that the file gives."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,6 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int, Num
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.explaining.boosted_trees import boosted_contributions
-from mechprobe.probes.kinds.boosted import BoostedProbe
 from mechprobe.probes.linear import LinearProbe, check_width
 from mechprobe.probes.matrix import Matrix, column_means, is_sparse, size_of, take_columns
 from mechprobe.probes.probe import Probe
@@ -83,8 +81,6 @@ def attribute(probe: Probe, X: Matrix, background: Matrix | None = None) -> Attr
         return _linear(probe, X, X if background is None else background)
     if isinstance(probe, Explainable):
         return _of_trees(probe.contributions(X))
-    if isinstance(probe, BoostedProbe):
-        return _of_trees(boosted_contributions(probe, X))
     raise ConfigError(
         f"a {probe.kind} probe ({type(probe).__name__}) has no exact SHAP values here; explain a linear probe, "
         "boosted trees or a forest (and of a calibrated probe, the one inside)."

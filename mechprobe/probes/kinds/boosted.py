@@ -57,6 +57,17 @@ class BoostedProbe:
         booster = _booster(self.model)
         return booster.predict(X, raw_score=True, num_threads=1).astype(np.float32)
 
+    def contributions(self, X: Matrix) -> Matrix:
+        """What each column adds to each row's log-odds, exactly (TreeSHAP, arXiv 1802.03888); the last column holds
+        what all rows have in common.
+
+        Raises:
+            ShapeError, LabelError: see `score`.
+        """
+        check_width(X, self.width, "a boosted probe")
+        check_finite(X)
+        return _booster(self.model).predict(X, pred_contrib=True, num_threads=1)
+
     @property
     def features(self) -> Integer[np.ndarray, "k"]:
         """Columns that a tree splits on."""
