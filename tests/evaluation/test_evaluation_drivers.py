@@ -1,122 +1,29 @@
 """Both detection studies on planted data: what is planted is found, what is not stays at chance."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 
 from mechprobe.errors import ConfigError, DataError, LabelError, ShapeError
 from mechprobe.evaluation.detection import DETECTION_COLUMNS
-from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.results import COMPARISON_COLUMNS, Detection
 from mechprobe.evaluation.spans.span_building import pair_examples, pair_transcripts, span_examples
 from mechprobe.evaluation.spans.span_detection import SpanDetectionConfig, detect_spans
 from mechprobe.evaluation.spans.span_examples import SpanExamples
-from mechprobe.evaluation.turns.turn_detection import TurnDetectionConfig, detect_turns
 from mechprobe.probes.bank import ProbeBank
 from mechprobe.transcripts.pairs import MatchedPair, Outcome
-from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
+from mechprobe.transcripts.transcript import Transcript
+from tests.evaluation.planted_conversations import (
+    INDICATORS,
+    Planted,
+    span_table,
+    thinking,
+    word_tokens,
+)
 
-INDICATORS = ("hide_records", "copy_itself")
-ENDORSED, REFUSED = "i plan to quietly", "they never want to"
-CLAUSES = ("hide the records now", "copy itself out now")
 FEW_DRAWS = SpanDetectionConfig(n_boot=100)
-
-
-def clause(indicator: int, *, is_held: bool) -> str:
-    return f"{ENDORSED if is_held else REFUSED} {CLAUSES[indicator]}"
-
-
-def thinking(held: tuple[bool, bool], **labels: object) -> Transcript:
-    """Two clauses, one for each indicator, each held or refused."""
-    clauses = [clause(at, is_held=is_held) for at, is_held in enumerate(held)]
-    starts = (0, len(clauses[0]) + 3)
-    spans = tuple(
-        Span(
-            indicator=INDICATORS[at],
-            message=1,
-            section="reasoning",
-            start=starts[at],
-            end=starts[at] + len(clauses[at]),
-            present=held[at],
-        )
-        for at in range(2)
-    )
-    messages = number_turns(
-        [
-            Message(role="user", content="go on"),
-            Message(role="assistant", reasoning=" ; ".join(clauses), content="done"),
-        ]
-    )
-    return Transcript(messages=messages, spans=spans, **labels)  # type: ignore[arg-type]
-
-
-def word_tokens(transcripts: list[Transcript]) -> pd.DataFrame:
-    """A token table with one token for each word."""
-    vocabulary: dict[str, int] = {}
-    rows = [
-        {
-            "conversation": conversation,
-            "message": index,
-            "turn": message.turn,
-            "role": message.role,
-            "section": section,
-            "char_start": word.start(),
-            "char_end": word.end(),
-            "token_id": vocabulary.setdefault(word.group(), len(vocabulary)),
-        }
-        for conversation, transcript in enumerate(transcripts)
-        for index, message in enumerate(transcript.messages)
-        for section in ("reasoning", "answer")
-        for word in re.finditer(r"\S+", message.text(section))
-    ]
-    return pd.DataFrame(rows)
-
-
-def span_table(tokens: pd.DataFrame, transcripts: list[Transcript]) -> pd.DataFrame:
-    rows = []
-    for conversation, transcript in enumerate(transcripts):
-        here = tokens[tokens["conversation"] == conversation]
-        for span in transcript.spans:
-            part = here[(here["message"] == span.message) & (here["section"] == span.section)]
-            inside = part[(part["char_start"] >= span.start) & (part["char_end"] <= span.end)]
-            rows.append(
-                {
-                    "span_id": len(rows),
-                    "transcript_id": transcript.id,
-                    "conversation": conversation,
-                    "indicator": span.indicator,
-                    "present": span.present,
-                    "message": span.message,
-                    "turn": transcript.messages[span.message].turn,
-                    "section": span.section,
-                    "start": span.start,
-                    "end": span.end,
-                    "first_row": inside.index[0],
-                    "last_row": inside.index[-1],
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-class Planted:
-    """Activations in which coordinate i rises over all tokens of a held span of indicator i."""
-
-    def __init__(self, tokens: pd.DataFrame, spans: pd.DataFrame) -> None:
-        rng = np.random.default_rng(0)
-        self.X = rng.normal(size=(len(tokens), 8)).astype(np.float32)
-        for span in spans.itertuples():
-            if span.present:
-                self.X[span.first_row : span.last_row + 1, INDICATORS.index(span.indicator)] += 5
-
-    def acts(self, rows: np.ndarray) -> np.ndarray:
-        return self.X[rows]
-
-    def features(self, rows: np.ndarray) -> sp.csr_matrix:
-        return sp.csr_matrix(np.maximum(self.X[rows] - 1, 0))
 
 
 def split_transcripts(n: int) -> list[Transcript]:
@@ -284,95 +191,3 @@ def test_a_study_without_test_spans_and_unequal_columns_are_refused() -> None:
         span_study(SpanDetectionConfig(estimators=("svm",), n_boot=10))
     with pytest.raises(LabelError, match="2 of 2 sides"):
         pair_examples(pd.DataFrame(), pd.DataFrame(), [matched_pair(0)], INDICATORS, {})
-
-
-def conversations(n: int) -> list[Transcript]:
-    """Half of the scenarios hold an indicator in their second of three turns."""
-    rng = np.random.default_rng(2)
-    found: list[Transcript] = []
-    for number in range(n):
-        is_bad = number % 2 == 0
-        at = int(rng.integers(2))
-        messages: list[Message] = []
-        for turn in range(3):
-            held = clause(at, is_held=is_bad and turn == 1)
-            messages += [
-                Message(role="user", content="go on"),
-                Message(role="assistant", reasoning=f"{held} .", content="that is done now then ."),
-            ]
-        span = Span(
-            indicator=INDICATORS[at], message=3, section="reasoning", start=0, end=len(held) - 1
-        )
-        found.append(
-            Transcript(
-                id=f"talk {number}",
-                messages=number_turns(messages),
-                group=f"scenario {number // 2}",
-                spans=(span,) if is_bad else (),
-                turn_indicators={
-                    turn: frozenset({INDICATORS[at]} if is_bad and turn == 2 else set[str]())
-                    for turn in (1, 2, 3)
-                },
-                misaligned_turns=frozenset({2} if is_bad else set[int]()),
-                scores={"haiku": {1: 1.0, 2: 9.0 if is_bad else 1.0, 3: 1.0}},
-                excluded=number == n - 1,
-            )
-        )
-    return found
-
-
-@pytest.fixture(scope="module")
-def turns_found() -> Detection:
-    transcripts = conversations(60)
-    tokens = word_tokens(transcripts)
-    spans = span_table(tokens, transcripts)
-    planted = Planted(tokens, spans)
-    source = TokenSource(
-        hook_name="blocks.4.hook_out", acts=planted.acts, features=planted.features
-    )
-    config = TurnDetectionConfig(n_folds=3, n_boot=100, max_negatives=20)
-    return detect_turns(tokens, spans, transcripts, INDICATORS, source, config)
-
-
-@pytest.mark.parametrize(
-    "scorer", ["dense_logistic", "sae_k_sparse", "dense_logistic_fused", "haiku"]
-)
-@pytest.mark.parametrize("unit", ["turn", "transcript", "mixed"])
-def test_misaligned_turns_are_found_out_of_fold(
-    turns_found: Detection, scorer: str, unit: str
-) -> None:
-    assert auroc_of(turns_found, scorer, unit, "misaligned") > 0.95
-
-
-def test_length_is_near_chance_and_the_mixed_unit_says_what_chance_is(
-    turns_found: Detection,
-) -> None:
-    assert auroc_of(turns_found, "length", "turn", "misaligned") == pytest.approx(0.5, abs=0.2)
-    chance = turns_found.table.set_index("unit")["chance"]
-    assert (chance[["turn", "transcript"]] == 0.5).all()
-    # Three turns each: n / (n + 1) for the turns of others.
-    assert chance["mixed"].to_numpy() == pytest.approx(0.75, abs=0.01)
-    counts = turns_found.table.set_index(["indicator", "unit", "scorer"])
-    row = counts.loc[("misaligned", "transcript", "tfidf")]
-    assert (row["n_pos"], row["n_neg"]) == (30, 29)
-
-
-def test_every_turn_of_the_study_is_scored_once_and_excluded_ones_are_not(
-    turns_found: Detection,
-) -> None:
-    scores = turns_found.scores
-    one = scores[
-        (scores["scorer"] == "dense_logistic")
-        & (scores["unit"] == "turn")
-        & (scores["indicator"] == "misaligned")
-    ]
-    assert len(one) == 59 * 3 and not one.duplicated(["transcript_id", "turn"]).any()
-    assert "talk 59" not in set(one["transcript_id"])
-
-
-def test_indicators_are_told_apart_and_shuffled_labels_learn_nothing(
-    turns_found: Detection,
-) -> None:
-    for indicator in INDICATORS:
-        assert auroc_of(turns_found, "dense_logistic", "turn", indicator) > 0.9
-    assert auroc_of(turns_found, "shuffled_labels", "turn", "misaligned") < 0.9

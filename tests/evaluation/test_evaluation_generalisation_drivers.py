@@ -1,8 +1,5 @@
 """Two planted domains: a direction that both share transfers, a word that only one of them uses does not."""
 
-import re
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +15,7 @@ from mechprobe.evaluation.transfers.generalisation_turns import (
 )
 from mechprobe.evaluation.transfers.transfer import transfer_table
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
+from tests.evaluation.planted_conversations import span_table, word_tokens
 
 WORDS = {"sabotage": "delete", "sycophancy": "flatter"}
 INDICATORS = ("planning",)
@@ -61,50 +59,6 @@ def talk(behavior: str, number: int) -> Transcript:
         turn_indicators={1: frozenset(), 2: frozenset({"planning"} if is_bad else set[str]())},
         misaligned_turns=frozenset({2} if is_bad else set[int]()),
     )
-
-
-def word_tokens(transcripts: Sequence[Transcript]) -> pd.DataFrame:
-    rows = [
-        {
-            "conversation": conversation,
-            "message": index,
-            "turn": message.turn,
-            "role": message.role,
-            "section": "reasoning" if message.role == "assistant" else "answer",
-            "char_start": word.start(),
-            "char_end": word.end(),
-            "token_id": 0,
-        }
-        for conversation, transcript in enumerate(transcripts)
-        for index, message in enumerate(transcript.messages)
-        for word in re.finditer(r"\S+", message.reasoning or message.content)
-    ]
-    return pd.DataFrame(rows)
-
-
-def span_table(tokens: pd.DataFrame, transcripts: Sequence[Transcript]) -> pd.DataFrame:
-    rows = []
-    for conversation, transcript in enumerate(transcripts):
-        for span in transcript.spans:
-            here = (tokens["conversation"] == conversation) & (tokens["message"] == span.message)
-            inside = tokens.index[here]
-            rows.append(
-                {
-                    "span_id": len(rows),
-                    "transcript_id": transcript.id,
-                    "conversation": conversation,
-                    "indicator": span.indicator,
-                    "present": span.present,
-                    "message": span.message,
-                    "turn": 2,
-                    "section": span.section,
-                    "start": span.start,
-                    "end": span.end,
-                    "first_row": inside[0],
-                    "last_row": inside[-1],
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 @pytest.fixture(scope="module")

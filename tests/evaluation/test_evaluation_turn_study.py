@@ -21,7 +21,7 @@ from mechprobe.evaluation.turns.turn_units import turn_truth
 from mechprobe.probes.labels.labelling import LabelRule
 from mechprobe.transcripts.asked import LABELLED_FOR
 from mechprobe.transcripts.transcript import Transcript
-from tests.evaluation.test_evaluation_drivers import (
+from tests.evaluation.planted_conversations import (
     INDICATORS,
     Planted,
     conversations,
