@@ -29,8 +29,8 @@ from mechprobe.models.organism.datasets import DatasetConfig, draw_pairs, draw_t
 from mechprobe.models.organism.truth import read_truth
 from mechprobe.models.subject import Subject
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LEFT_OUT, LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.study.shipped import find_organism
 
 DATA = DatasetConfig(n_fit=1200, n_select=300, n_test=600, seed=11)

@@ -18,10 +18,10 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.memory import peak_mib
 from benchmarks.timing import Row, compare
-from mechprobe.probes.design import Design
-from mechprobe.probes.lbfgs import Solution, minimise
-from mechprobe.probes.logistic import TOLERANCE
-from mechprobe.probes.loss import logistic_columns
+from mechprobe.probes.solving.design import Design
+from mechprobe.probes.solving.lbfgs import Solution, minimise
+from mechprobe.probes.solving.logistic import TOLERANCE
+from mechprobe.probes.solving.loss import logistic_columns
 
 N_INDICATORS = 18
 SETTINGS = (

@@ -23,8 +23,8 @@ from benchmarks.memory import peak_mib
 from benchmarks.organism_codes import organism_codes
 from benchmarks.timing import Row, compare
 from mechprobe.probes.matrix import size_of
-from mechprobe.probes.proximal_newton import SparseSolution, solve_l1
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.proximal_newton import SparseSolution, solve_l1
+from mechprobe.probes.solving.standardise import scaling_of
 
 N_TRANSCRIPTS = int(os.environ.get("PROBE_L1_TRANSCRIPTS", "400"))
 N_MADE, D_SAE, K, STRENGTH = 10_000, 1024, 32, 1.0

@@ -22,9 +22,9 @@ from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.probes.estimators import scores_of
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.streaming import StoredRows, fit_streamed_logistic
+from mechprobe.probes.solving.logistic import fit_logistic
+from mechprobe.probes.solving.streaming import StoredRows, fit_streamed_logistic
 
 N_ROWS = int(os.environ.get("PROBE_STREAM_ROWS", "131072")) // CONTEXT * CONTEXT
 WIDTH, N_INDICATORS, SHARD = 512, 18, 65536

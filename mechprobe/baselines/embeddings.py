@@ -14,7 +14,7 @@ from mechprobe.baselines.fold import Baseline, BaselineFold, FoldRows, fit_and_s
 from mechprobe.baselines.passages import Passages
 from mechprobe.errors import ShapeError
 from mechprobe.probes.estimators import Estimator
-from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
+from mechprobe.probes.solving.logistic import L2_STRENGTHS, fit_logistic
 
 Embed: TypeAlias = Callable[[Sequence[str]], Float[np.ndarray, "text d"]]
 

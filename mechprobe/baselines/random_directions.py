@@ -12,9 +12,9 @@ from jaxtyping import Float, Float32
 from mechprobe.errors import ConfigError
 from mechprobe.probes.linear import LinearProbe, check_width
 from mechprobe.probes.matrix import Matrix, size_of
-from mechprobe.probes.moments import class_means
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.moments import class_means
+from mechprobe.probes.solving.standardise import scaling_of
 
 N_DRAWS = 100
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Integer
 from mechprobe.baselines.fold import Baseline, BaselineFold, FoldRows, Needs, Score, fit_and_score
 from mechprobe.baselines.passages import Passages, Places, count_words
 from mechprobe.probes.estimators import Estimator, auroc_by_column
-from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE
+from mechprobe.probes.solving.logistic import L2_STRENGTHS, fit_logistic
 
 _Count = Callable[[Passages], Integer[np.ndarray, "text"]]
 

@@ -17,9 +17,9 @@ from mechprobe.baselines.passages import places_of_rows
 from mechprobe.probes.estimators import Estimator, fit_selected, refit, scores_of
 from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.rows import NEGATIVE, POSITIVE, HeldOutRows, LabelledRows, fittable
+from mechprobe.probes.solving.logistic import L2_STRENGTHS, fit_logistic
 
 TOKEN_IDENTITY = "token_identity"
 """Scorer: the token that the probe reads at."""

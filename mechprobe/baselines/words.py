@@ -14,10 +14,10 @@ from mechprobe.baselines.forest import MIN_IN_LEAF, fit_forest
 from mechprobe.probes.estimators import Estimator, Fit
 from mechprobe.probes.kinds.boosted import fit_boosted
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.matrix import Matrix, n_nonzero
 from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 
 _WORD = r"(?u)\b\w+\b"
 _MAX_TERMS = 30_000

@@ -8,12 +8,12 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
 from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
 from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.labels.labelling import LabelRule
 from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import NEGATIVE, HeldOutRows, LabelledRows, fittable
 from mechprobe.probes.scoring.aggregation import (
     PAPER_POOLING,

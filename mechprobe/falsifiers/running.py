@@ -29,7 +29,7 @@ from mechprobe.falsifiers.scoring import PassageReader, TokenScorer, feature_sco
 from mechprobe.falsifiers.word_choice import count_words
 from mechprobe.falsifiers.wording import Wording
 from mechprobe.models.subject import Subject
-from mechprobe.probes.bank import ProbeSet
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.saes.lens import Sae, d_sae_of
 from mechprobe.taxonomy import Taxonomy, load_taxonomy
 from mechprobe.transcripts.transcript import Transcript

@@ -21,9 +21,7 @@ from mechprobe.probes.kinds.k_sparse import KS, fit_k_sparse
 from mechprobe.probes.kinds.mlp import N_STEPS, fit_mlp
 from mechprobe.probes.kinds.paper import PAPER_L2_STRENGTH, fit_paper_recipe
 from mechprobe.probes.kinds.principal import STANDARDISED, fit_lat, fit_pca
-from mechprobe.probes.lasso import L1_STRENGTHS, fit_lasso
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import L2_STRENGTHS, fit_logistic
 from mechprobe.probes.matrix import Matrix, stack_rows
 from mechprobe.probes.probe import Probe, strength_of
 from mechprobe.probes.rows import (
@@ -33,6 +31,8 @@ from mechprobe.probes.rows import (
     LabelledRows,
     fittable,
 )
+from mechprobe.probes.solving.lasso import L1_STRENGTHS, fit_lasso
+from mechprobe.probes.solving.logistic import L2_STRENGTHS, fit_logistic
 
 Reads = Literal["acts", "feature_acts"]
 

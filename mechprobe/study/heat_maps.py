@@ -13,7 +13,8 @@ import pandas as pd
 
 from mechprobe.activations.rows import span_table, span_tokens
 from mechprobe.evaluation.metrics import threshold_at_fpr
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.records import atomic_write_text
 from mechprobe.study.run import Run
 

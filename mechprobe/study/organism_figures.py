@@ -9,8 +9,8 @@ from mechprobe.evaluation.metrics import auroc
 from mechprobe.models.organism.flips import ClauseSite, flip_batches
 from mechprobe.models.organism.roles import RoleTable
 from mechprobe.models.organism.vocabulary import INDICATORS
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE, LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 
 N_SCENES = 32
 

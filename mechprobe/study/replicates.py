@@ -12,8 +12,8 @@ import torch
 from mechprobe.causal.directions import REPLICATE, Direction, SpanActs, probe_pattern
 from mechprobe.causal.swaps import feature_direction
 from mechprobe.errors import ShapeError
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.saes.checkpoints import load_sae
 from mechprobe.saes.encoding import encode_rows
 from mechprobe.saes.training import train_sae

@@ -15,8 +15,8 @@ from mechprobe.baselines.shuffled import shuffle_labels, shuffle_often
 from mechprobe.errors import ConfigError, ShapeError
 from mechprobe.probes.estimators import auroc_by_column
 from mechprobe.probes.kinds.directions import fit_random_direction
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
 
 

@@ -15,8 +15,8 @@ from mechprobe.models.organism.truth import read_truth
 from mechprobe.models.organism.vocabulary import INDICATOR_CELLS, OBJECTS
 from mechprobe.models.subject import Subject
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.study.shipped import find_organism
 from mechprobe.transcripts.transcript import Transcript
 

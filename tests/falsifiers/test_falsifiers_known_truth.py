@@ -12,7 +12,7 @@ from mechprobe.falsifiers.organism_wording import organism_wording
 from mechprobe.falsifiers.running import run_falsifiers, scorers_of, summarise
 from mechprobe.falsifiers.wording import Wording
 from mechprobe.models.organism.vocabulary import INDICATOR_CELLS, OBJECTS, VERBS
-from mechprobe.probes.bank import ProbeSet
+from mechprobe.probes.probe_set import ProbeSet
 from tests.falsifiers.conftest import INDICATOR, SITE
 
 pytestmark = pytest.mark.slow

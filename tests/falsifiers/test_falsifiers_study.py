@@ -8,8 +8,9 @@ import pytest
 
 from mechprobe.errors import DataError
 from mechprobe.falsifiers.config import FALSIFIER_COLUMNS, FalsifierConfig
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.saes.checkpoints import load_sae
 from mechprobe.study.config import StudyConfig
 from mechprobe.study.falsify import TABLE, falsify_stage

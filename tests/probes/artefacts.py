@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.exchange.artefact import Artefact, ProbeCard, key_of
 from mechprobe.probes.exchange.importing import Wanted
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 from mechprobe.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()

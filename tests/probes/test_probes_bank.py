@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from safetensors.numpy import save_file
 
 from mechprobe.errors import CheckpointError, ConfigError, ShapeError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import scores_of
 from mechprobe.probes.kinds.boosted import fit_boosted
 from mechprobe.probes.kinds.calibrated import CalibratedProbe
@@ -20,6 +20,7 @@ from mechprobe.probes.kinds.directions import fit_ridge
 from mechprobe.probes.kinds.layers import Layout, join_columns, layout_of
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.probe import Probe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.scoring.calibration import Calibration, fit_isotonic, fit_platt
 from tests.probes.planted import INDICATORS, planted_rows

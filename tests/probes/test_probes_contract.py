@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import LabelError, ShapeError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import ESTIMATORS, Estimator, fit_selected
 from mechprobe.probes.kinds.sequence_estimators import (
     SEQUENCE_ESTIMATORS,
@@ -19,6 +19,7 @@ from mechprobe.probes.kinds.sequence_estimators import (
 )
 from mechprobe.probes.kinds.sequences import LabelledUnits, SequenceProbe
 from mechprobe.probes.probe import Probe, strength_of
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.stored import Storable
 from tests.probes.planted import (

@@ -30,12 +30,12 @@ from mechprobe.probes.kinds.directions import (
 from mechprobe.probes.kinds.k_sparse import fit_k_sparse
 from mechprobe.probes.kinds.paper import fit_paper_recipe
 from mechprobe.probes.kinds.principal import fit_lat, fit_pca
-from mechprobe.probes.lasso import fit_lasso
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
-from mechprobe.probes.moments import class_means, class_separation
 from mechprobe.probes.probe import strength_of
 from mechprobe.probes.rows import HeldOutRows, LabelledRows
+from mechprobe.probes.solving.lasso import fit_lasso
+from mechprobe.probes.solving.logistic import fit_logistic
+from mechprobe.probes.solving.moments import class_means, class_separation
 from mechprobe.probes.weights import row_weights
 from tests.probes.planted import N_INDICATORS, held_out, planted_rows
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.exchange.artefact import Artefact
 from mechprobe.probes.exchange.exporting import export_npz, export_plain, linear_part
 from mechprobe.probes.exchange.importing import import_source
 from mechprobe.probes.exchange.probebench import Submission, export_probebench
 from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from tests.probes.artefacts import TAXONOMY, D, artefact, assert_same
 
 

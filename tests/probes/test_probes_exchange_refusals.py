@@ -9,10 +9,10 @@ import torch
 from safetensors.numpy import save_file
 
 from mechprobe.errors import CheckpointError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.exchange.artefact import check_probes
 from mechprobe.probes.exchange.importing import Wanted, import_plain, import_source
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from tests.probes.artefacts import HERE, TAXONOMY, D
 
 

@@ -7,7 +7,6 @@ from scipy.stats import spearmanr
 
 from mechprobe.baselines.forest import ForestProbe, fit_forest
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.explaining.driving_features import (
     CHECK_COLUMNS,
     FEATURE_COLUMNS,
@@ -28,8 +27,9 @@ from mechprobe.probes.explaining.explanations import (
 from mechprobe.probes.kinds.boosted import fit_boosted
 from mechprobe.probes.kinds.mlp import fit_mlp
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from tests.probes.explained_rows import planted_rows
 
 

@@ -10,17 +10,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from mechprobe.errors import LabelError, ShapeError
-from mechprobe.probes.design import Design
 from mechprobe.probes.estimators import scores_of
-from mechprobe.probes.lasso import fit_lasso
-from mechprobe.probes.lbfgs import minimise
-from mechprobe.probes.logistic import fit_logistic
-from mechprobe.probes.loss import logistic_columns
-from mechprobe.probes.proximal_newton import solve_l1
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.design import Design
+from mechprobe.probes.solving.lasso import fit_lasso
+from mechprobe.probes.solving.lbfgs import minimise
+from mechprobe.probes.solving.logistic import fit_logistic
+from mechprobe.probes.solving.loss import logistic_columns
+from mechprobe.probes.solving.proximal_newton import solve_l1
+from mechprobe.probes.solving.standardise import scaling_of
+from mechprobe.probes.solving.whitening import is_spread
 from mechprobe.probes.weights import ClassWeight
-from mechprobe.probes.whitening import is_spread
 
 N = 400
 
@@ -102,7 +102,7 @@ def test_correlated_columns_are_recognised_and_solved_in_fewer_passes(
             return iter(inner._blocks)  # pyright: ignore[reportPrivateUsage]
 
         monkeypatch.setattr(counted, "blocks", blocks)
-        monkeypatch.setattr("mechprobe.probes.lbfgs.gram_steps", lambda _, at=switch: at)
+        monkeypatch.setattr("mechprobe.probes.solving.lbfgs.gram_steps", lambda _, at=switch: at)
         found[name] = minimise(counted, columns, tol=1e-8)
         passes[name] = n_passes[0]
     assert passes["whitened"] < passes["plain"] / 2

@@ -7,15 +7,15 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.metrics import roc_auc_score
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.comparison.cross_scores import compare_removal, cross_auroc
 from mechprobe.probes.comparison.geometry import geometry_of
 from mechprobe.probes.comparison.shared_direction import shared_direction, without_direction
 from mechprobe.probes.exchange.artefact import key_of
 from mechprobe.probes.exchange.detector_folders import import_detectors
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.solving.standardise import Scaling
 from mechprobe.taxonomy import load_taxonomy
 
 NAMES = ("first", "second", "third", "fourth")

@@ -10,9 +10,9 @@ from mechprobe.errors import ConfigError, LabelError, ShapeError
 from mechprobe.probes.estimators import ESTIMATORS, fit_selected
 from mechprobe.probes.kinds.boosted import BoostedProbe, fit_boosted
 from mechprobe.probes.kinds.mlp import MLPProbe, fit_mlp
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.probe import strength_of
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.logistic import fit_logistic
 from tests.probes.planted import held_out, planted_rows
 
 

@@ -26,7 +26,7 @@ from mechprobe.probes.kinds.sequence_estimators import (
 )
 from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
+from mechprobe.probes.solving.logistic import fit_logistic
 from tests.probes.planted import held_out_units, planted_units
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)

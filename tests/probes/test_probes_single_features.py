@@ -10,8 +10,8 @@ from mechprobe.probes.kinds.single_features import (
     Statistic,
     best_single_features,
 )
-from mechprobe.probes.moments import class_separation
 from mechprobe.probes.rows import LabelledRows
+from mechprobe.probes.solving.moments import class_separation
 from tests.probes.planted import planted_rows
 
 

@@ -11,18 +11,18 @@ from benchmarks.made_acts import made_acts, made_tokens
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import HookError, LabelError, ShapeError
-from mechprobe.probes import streaming
 from mechprobe.probes.kinds.directions import fit_difference_of_means, fit_lda, fit_ridge
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import fit_logistic
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.streamed_moments import (
+from mechprobe.probes.solving import streaming
+from mechprobe.probes.solving.logistic import fit_logistic
+from mechprobe.probes.solving.streamed_moments import (
     difference_of_means_of,
     lda_of,
     ridge_of,
     streamed_moments,
 )
-from mechprobe.probes.streaming import StoredRows, fit_streamed_logistic
+from mechprobe.probes.solving.streaming import StoredRows, fit_streamed_logistic
 from mechprobe.probes.weights import ClassWeight
 
 HOOKS = {"blocks.0.hook_out": 6, "blocks.1.hook_out": 5}

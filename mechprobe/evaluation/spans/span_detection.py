@@ -19,9 +19,10 @@ from mechprobe.errors import DataError
 from mechprobe.evaluation.results import Collector, Detection
 from mechprobe.evaluation.spans.span_examples import SpanExamples
 from mechprobe.evaluation.units import Units
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import find_estimator, fit_selected
 from mechprobe.probes.labels.examples import HARD_NEGATIVE, KIND_NAMES, NOT_USED, SPAN
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import HeldOutRows, LabelledRows, fittable
 
 TOKEN_IDENTITY = "token_identity"

@@ -16,8 +16,8 @@ from mechprobe.evaluation.folds import Calibrated, Fold, TokenSource, fit_fold, 
 from mechprobe.evaluation.turns.scored_turns import ScoredTurns, TurnFolds
 from mechprobe.evaluation.turns.turn_config import TurnDetectionConfig
 from mechprobe.evaluation.turns.turn_units import turn_texts
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.labels.examples import LabelledTokens
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.scoring.aggregation import VIEWS, View, ViewPoolings
 from mechprobe.transcripts.transcript import SECTIONS, Section, Transcript
 

@@ -18,7 +18,8 @@ from mechprobe.evaluation.turns.scored_turns import ScoredTurns, TurnFolds
 from mechprobe.evaluation.turns.turn_config import TurnDetectionConfig
 from mechprobe.evaluation.turns.turn_fusion import fuse
 from mechprobe.evaluation.turns.turn_units import report_turns
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.scoring.aggregation import View
 from mechprobe.probes.scoring.thresholds import ThresholdRule
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from mechprobe.errors import CheckpointError, ConfigError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.comparison.cross_scores import Removal, compare_removal
 from mechprobe.probes.comparison.geometry import Geometry, Space, geometry_of
 from mechprobe.probes.comparison.shared_direction import bank_without_shared
 from mechprobe.probes.exchange.artefact import Artefact, key_of
 from mechprobe.probes.exchange.exporting import linear_part
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LabelledRows
 from mechprobe.records import atomic_write_text
 from mechprobe.taxonomy import Taxonomy

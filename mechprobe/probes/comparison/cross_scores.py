@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8
 
 from mechprobe.errors import LabelError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.comparison.shared_direction import shared_direction, without_direction
 from mechprobe.probes.estimators import auroc_by_column
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE, LabelledRows
 
 MIN_POSITIVES = 5

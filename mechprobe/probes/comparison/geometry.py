@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.matrix import Matrix, column_means, size_of
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 
 Space = Literal["raw", "z_scored", "whitened"]
 

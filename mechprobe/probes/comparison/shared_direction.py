@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.exchange.artefact import Artefact, key_of
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 
 WITHOUT_SHARED = "without_shared"
 

@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mechprobe.errors import CheckpointError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 from mechprobe.records import atomic_write_bytes, atomic_write_text
 
 CARD, SCALINGS = "card.json", "scalings.safetensors"

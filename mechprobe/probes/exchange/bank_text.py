@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.exchange.artefact import Artefact
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.taxonomy import Taxonomy
 
 

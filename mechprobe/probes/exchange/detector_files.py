@@ -16,7 +16,7 @@ from mechprobe.errors import CheckpointError
 from mechprobe.probes.exchange.pickled_arrays import StandIn, as_array
 from mechprobe.probes.exchange.torch_files import read_arrays
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.solving.standardise import Scaling
 
 _MIN_SCALE = 1e-8
 """The authors' scoring clamps the scale here too."""

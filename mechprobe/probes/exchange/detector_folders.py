@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mechprobe.errors import CheckpointError, LabelError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.exchange.artefact import (
     Artefact,
     ProbeCard,
@@ -17,7 +17,8 @@ from mechprobe.probes.exchange.artefact import (
     key_of,
 )
 from mechprobe.probes.exchange.detector_files import Detector, read_detector
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 from mechprobe.records import digest_file
 from mechprobe.taxonomy import Taxonomy
 

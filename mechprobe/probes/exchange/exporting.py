@@ -13,7 +13,6 @@ import numpy as np
 from safetensors.numpy import save
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.exchange.artefact import (
     Artefact,
     block_of,
@@ -22,6 +21,7 @@ from mechprobe.probes.exchange.artefact import (
 )
 from mechprobe.probes.exchange.plain_files import FITTED_FACTOR, FITTED_MEAN
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.records import atomic_write_bytes, atomic_write_text
 
 FORMAT = "mechprobe-probe-1"

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from mechprobe.errors import CheckpointError, LabelError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import Reads
 from mechprobe.probes.exchange.artefact import (
     Artefact,
@@ -25,7 +25,8 @@ from mechprobe.probes.exchange.plain_files import (
 )
 from mechprobe.probes.kinds.layers import Layout
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 from mechprobe.records import digest_file
 from mechprobe.taxonomy import Taxonomy, slug_of
 

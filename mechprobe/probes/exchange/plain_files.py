@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from mechprobe.errors import CheckpointError
 from mechprobe.probes.exchange.pickled_arrays import as_array
 from mechprobe.probes.exchange.torch_files import read_arrays
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.solving.standardise import Scaling
 
 FITTED_MEAN, FITTED_FACTOR = "fitted_mean", "fitted_factor"
 """Names under which the exports of this project keep the scaling that is folded in."""

@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.exchange.artefact import Artefact, block_of
 from mechprobe.probes.exchange.exporting import write_plain
 from mechprobe.probes.linear import LinearProbe
+from mechprobe.probes.probe_set import ProbeSet
 from mechprobe.records import atomic_write_bytes, atomic_write_text, digest_file
 from mechprobe.taxonomy import Taxonomy
 

@@ -9,11 +9,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mechprobe.errors import CheckpointError
-from mechprobe.probes.bank import ProbeBank, ProbeSet
+from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import Reads
 from mechprobe.probes.exchange.artefact import Artefact, canonical_hook_name, key_of
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.standardise import Scaling
+from mechprobe.probes.probe_set import ProbeSet
+from mechprobe.probes.solving.standardise import Scaling
 
 _N_CHECKED = 16
 """Random rows on which the probe must score as the model does."""

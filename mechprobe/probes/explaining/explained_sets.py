@@ -7,13 +7,13 @@ import pandas as pd
 from jaxtyping import Int8
 
 from mechprobe.errors import ShapeError
-from mechprobe.probes.bank import ProbeSet
 from mechprobe.probes.explaining.driving_features import (
     CHECK_COLUMNS,
     FEATURE_COLUMNS,
     driving_features,
 )
 from mechprobe.probes.matrix import Matrix
+from mechprobe.probes.probe_set import ProbeSet
 
 _KEYS = ("scorer", "hook_name", "indicator")
 EXPLANATION_COLUMNS = (*_KEYS, *FEATURE_COLUMNS)

@@ -18,7 +18,7 @@ from mechprobe.probes.kinds.sequences import LabelledUnits, Starts, check_starts
 from mechprobe.probes.linear import check_width
 from mechprobe.probes.matrix import Matrix, size_of
 from mechprobe.probes.rows import POSITIVE
-from mechprobe.probes.standardise import Scaling, scaling_of
+from mechprobe.probes.solving.standardise import Scaling, scaling_of
 from mechprobe.probes.stored import Stored
 from mechprobe.probes.weights import ClassWeight, row_weights
 

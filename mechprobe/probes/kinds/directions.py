@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import check_positive
 from mechprobe.probes.matrix import size_of
-from mechprobe.probes.moments import class_means
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
-from mechprobe.probes.standardise import Scaling, scaling_of
+from mechprobe.probes.solving.logistic import check_positive
+from mechprobe.probes.solving.moments import class_means
+from mechprobe.probes.solving.standardise import Scaling, scaling_of
 from mechprobe.probes.weights import ClassWeight, row_weights
 
 SHRINKAGES = (0.5, 0.1, 0.01, 0.001)

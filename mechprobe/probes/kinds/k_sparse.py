@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.design import Design
-from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.loss import Columns
 from mechprobe.probes.matrix import size_of, take_columns
-from mechprobe.probes.moments import class_separation
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.design import Design
+from mechprobe.probes.solving.lbfgs import minimise
+from mechprobe.probes.solving.loss import Columns
+from mechprobe.probes.solving.moments import class_separation
+from mechprobe.probes.solving.standardise import scaling_of
 from mechprobe.probes.weights import ClassWeight, row_weights
 
 KS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

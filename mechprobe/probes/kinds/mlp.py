@@ -17,7 +17,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.probes.linear import check_width
 from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.rows import POSITIVE, LabelledRows
-from mechprobe.probes.standardise import Scaling, scaling_of
+from mechprobe.probes.solving.standardise import Scaling, scaling_of
 from mechprobe.probes.stored import Stored
 from mechprobe.probes.weights import ClassWeight, row_weights
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import check_positive, probes_of
 from mechprobe.probes.rows import LEFT_OUT, POSITIVE, LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.logistic import check_positive, probes_of
+from mechprobe.probes.solving.standardise import scaling_of
 
 PAPER_L2_STRENGTH = 10.0
 _STEPS = 500

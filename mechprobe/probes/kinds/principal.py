@@ -15,7 +15,7 @@ from scipy.sparse.linalg import eigsh
 from mechprobe.errors import ConfigError
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.rows import NEGATIVE, POSITIVE, LabelledRows
-from mechprobe.probes.standardise import no_scaling, scaling_of
+from mechprobe.probes.solving.standardise import no_scaling, scaling_of
 
 STANDARDISED = (0.0, 1.0)
 """Candidates: the columns as they are (as published), or at equal spread, where no single coordinate can lead."""

@@ -11,7 +11,7 @@ from mechprobe.probes.estimators import Reads, choose
 from mechprobe.probes.kinds.attention import ATTENTION_STEPS, fit_attention
 from mechprobe.probes.kinds.running import Rule, RunningProbe
 from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
-from mechprobe.probes.logistic import fit_logistic
+from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.probes.weights import ClassWeight
 
 S = TypeVar("S", bound=SequenceProbe)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import check_positive, probes_of
 from mechprobe.probes.rows import NEGATIVE, POSITIVE
-from mechprobe.probes.standardise import Scaling
-from mechprobe.probes.streaming import StoredRows, StreamedDesign, streamed_scaling
+from mechprobe.probes.solving.logistic import check_positive, probes_of
+from mechprobe.probes.solving.standardise import Scaling
+from mechprobe.probes.solving.streaming import StoredRows, StreamedDesign, streamed_scaling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mechprobe.probes.design import Rows
-from mechprobe.probes.loss import Columns, Loss
-from mechprobe.probes.whitening import Raw, Space, Whitened, gram_steps, is_spread
+from mechprobe.probes.solving.design import Rows
+from mechprobe.probes.solving.loss import Columns, Loss
+from mechprobe.probes.solving.whitening import Raw, Space, Whitened, gram_steps, is_spread
 
 _MEMORY = 20
 _HALVINGS = 25

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int8, Integer
 from torch import Tensor
 
 from mechprobe.errors import ConfigError, LabelError, ShapeError
-from mechprobe.probes.design import Block, Rows
 from mechprobe.probes.rows import NEGATIVE, POSITIVE
+from mechprobe.probes.solving.design import Block, Rows
 from mechprobe.probes.weights import ClassWeight
 
 

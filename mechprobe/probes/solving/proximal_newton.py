@@ -5,28 +5,24 @@ features that it uses or that want to enter (Yuan, Ho and Lin, JMLR 13, 2012), w
 matter to it. A column is done when its duality gap, in which every feature counts, is small.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Integer
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import enet_path
 from torch import Tensor
 
 from mechprobe.probes.matrix import Matrix, is_sparse, size_of, square
+from mechprobe.probes.solving.gram_lasso import lasso_on_gram
+from mechprobe.probes.solving.working_sets import sampled, scaled_rows, working_set
 
 _ROWS_PER_FEATURE = 40
 """Rows, for each feature of a working set, that curvature is taken from while far from the optimum; from near it on,
 each step takes four times as many as the one before."""
 _MIN_ROWS = 4000
-_SWEEPS = 100
-_SIGN_CHANGES = 15
 _HALVINGS = 20
 _DAMPING = 1e-4
 """Added to each feature's curvature, as a share of it."""
@@ -185,7 +181,7 @@ class _Column:
         self, slope: Float[np.ndarray, "d"], strength: float
     ) -> tuple[Float[np.ndarray, "d"], float]:
         """Towards the minimum of the quadratic model on the working set: change of the weights and the offset."""
-        features = _working_set(self.weight, slope, strength)
+        features = working_set(self.weight, slope, strength)
         if not len(features):
             return np.zeros_like(self.weight), 0.0
         self._n_near = self._n_near + 1 if np.abs(slope).max() < _NEAR * strength else 0
@@ -194,7 +190,7 @@ class _Column:
         # The offset is free, so it is eliminated.
         reduced = hessian - np.outer(on_offset, on_offset) / offset
         start = self.weight[features]
-        change = _lasso_on_gram(reduced, slope[features], start, strength) - start
+        change = lasso_on_gram(reduced, slope[features], start, strength) - start
         out = np.zeros_like(self.weight)
         out[features] = change
         return out, -float(on_offset @ change) / offset
@@ -247,10 +243,10 @@ class _Column:
         """Curvature between features, of features with the offset, and of the offset, from a sample of rows."""
         share = torch.sigmoid(self._logits)
         curvature = (self._size * share * (1 - share)).numpy()
-        rows, factor = _sampled(curvature * self._shared.length, n_rows)
+        rows, factor = sampled(curvature * self._shared.length, n_rows)
         scale = np.sqrt(factor / self._shared.length[rows])
         part: Any = self._shared.X[rows][:, features]
-        scaled: Any = _scaled_rows(part, scale)
+        scaled: Any = scaled_rows(part, scale)
         product: Any = scaled.T.tocsr() @ scaled if sp.issparse(part) else scaled.T @ scaled
         hessian = np.asarray(product.toarray() if sp.issparse(product) else product)
         # A feature that fires on few rows may have none in the sample: its own curvature comes from all rows.
@@ -259,88 +255,3 @@ class _Column:
         own = np.maximum(own, np.diag(hessian)) * (1 + _DAMPING) + _FLOOR * self._steepest[features]
         np.fill_diagonal(hessian, own)
         return hessian, np.asarray(scaled.T @ scale), float(np.square(scale).sum())
-
-
-def _scaled_rows(part: Any, scale: Float[np.ndarray, "tok"]) -> Any:
-    """Each row times its factor; a sparse matrix is changed in place."""
-    if not sp.issparse(part):
-        return scale[:, None] * part
-    part.data *= np.repeat(scale, np.diff(part.indptr))
-    return part
-
-
-def _working_set(
-    weight: np.ndarray, gradient: np.ndarray, strength: float
-) -> Integer[np.ndarray, "feature"]:
-    """Features in use, and as many of those that violate the conditions most, at least 50."""
-    used = weight != 0
-    excess = np.where(used, -np.inf, np.abs(gradient) - strength)
-    entering = np.argsort(-excess, kind="stable")[: max(50, int(used.sum()))]
-    return np.flatnonzero(used | np.isin(np.arange(len(weight)), entering[excess[entering] > 0]))
-
-
-def _sampled(
-    curvature: Float[np.ndarray, "tok"], n_rows: int
-) -> tuple[Integer[np.ndarray, "row"], Float[np.ndarray, "row"]]:
-    """Rows drawn evenly along the sum of their curvatures, and the curvature that each stands for."""
-    if n_rows >= len(curvature):
-        rows = np.flatnonzero(curvature)
-        return rows, curvature[rows]
-    sums = np.cumsum(curvature)
-    marks = (np.arange(n_rows) + 0.5) * (sums[-1] / n_rows)
-    rows, counts = np.unique(np.searchsorted(sums, marks), return_counts=True)
-    return rows, counts * (sums[-1] / n_rows)
-
-
-def _lasso_on_gram(
-    hessian: np.ndarray, slope: np.ndarray, start: np.ndarray, strength: float
-) -> Float[np.ndarray, "feature"]:
-    """Minimum of slope' (u - start) + (u - start)' hessian (u - start) / 2 + strength |u|_1.
-
-    Coordinate descent finds the signs; solving for given signs finds the rest.
-    """
-    n = len(start)
-    pull = hessian @ start - slope
-    # scikit-learn wants rows: the triangle whose square is the curvature serves as n rows.
-    root = scipy.linalg.cholesky(hessian)
-    y = scipy.linalg.solve_triangular(root.T, pull, lower=True)
-    with warnings.catch_warnings():
-        # Signs that are not quite right yet are changed below.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        path: Any = enet_path  # its annotations name the defaults' types only
-        _, found, _ = path(
-            np.asfortranarray(root),
-            y,
-            l1_ratio=1.0,
-            alphas=[strength / n],
-            precompute=np.ascontiguousarray(hessian),
-            Xy=pull,
-            coef_init=start.copy(),  # it is written to
-            tol=1e-6,
-            max_iter=_SWEEPS,
-        )
-    return _with_exact_signs(hessian, pull, np.asarray(found)[:, 0], strength)
-
-
-def _with_exact_signs(
-    hessian: np.ndarray, pull: np.ndarray, guess: np.ndarray, strength: float
-) -> Float[np.ndarray, "feature"]:
-    """The minimum, by guessing signs, solving and correcting them; the first guess if they never settle."""
-    sign = np.sign(guess)
-    for _ in range(_SIGN_CHANGES):
-        used = np.flatnonzero(sign)
-        solved = np.zeros_like(guess)
-        right = pull[used] - strength * sign[used]
-        solved[used] = scipy.linalg.cho_solve(
-            scipy.linalg.cho_factor(hessian[np.ix_(used, used)]), right
-        )
-        slack = pull - hessian @ solved
-        corrected = np.where(
-            sign != 0,
-            np.where(np.sign(solved) == sign, sign, 0),
-            np.where(np.abs(slack) > strength * (1 + 1e-9), np.sign(slack), 0),
-        )
-        if np.array_equal(corrected, sign):
-            return solved
-        sign = corrected
-    return guess

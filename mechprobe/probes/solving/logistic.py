@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.design import Design
-from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.loss import logistic_columns
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.standardise import no_scaling, scaling_of
+from mechprobe.probes.solving.design import Design
+from mechprobe.probes.solving.lbfgs import minimise
+from mechprobe.probes.solving.loss import logistic_columns
+from mechprobe.probes.solving.standardise import no_scaling, scaling_of
 from mechprobe.probes.weights import ClassWeight
 
 L2_STRENGTHS = (1000.0, 100.0, 10.0, 1.0)

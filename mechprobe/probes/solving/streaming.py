@@ -14,13 +14,13 @@ from torch import Tensor
 
 from mechprobe.activations.store import ActivationStore
 from mechprobe.errors import LabelError, ShapeError
-from mechprobe.probes.design import Block, block_rows
-from mechprobe.probes.lbfgs import minimise
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import TOLERANCE, check_positive, probes_of
-from mechprobe.probes.loss import logistic_columns
 from mechprobe.probes.rows import check_classes
-from mechprobe.probes.standardise import Scaling, constant_columns
+from mechprobe.probes.solving.design import Block, block_rows
+from mechprobe.probes.solving.lbfgs import minimise
+from mechprobe.probes.solving.logistic import TOLERANCE, check_positive, probes_of
+from mechprobe.probes.solving.loss import logistic_columns
+from mechprobe.probes.solving.standardise import Scaling, constant_columns
 from mechprobe.probes.weights import ClassWeight
 
 

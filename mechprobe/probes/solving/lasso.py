@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mechprobe.probes.linear import LinearProbe
-from mechprobe.probes.logistic import check_positive, probes_of
-from mechprobe.probes.loss import logistic_columns
-from mechprobe.probes.proximal_newton import solve_l1
 from mechprobe.probes.rows import LabelledRows
-from mechprobe.probes.standardise import scaling_of
+from mechprobe.probes.solving.logistic import check_positive, probes_of
+from mechprobe.probes.solving.loss import logistic_columns
+from mechprobe.probes.solving.proximal_newton import solve_l1
+from mechprobe.probes.solving.standardise import scaling_of
 from mechprobe.probes.weights import ClassWeight
 
 L1_STRENGTHS = (100.0, 10.0, 1.0)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mechprobe.probes.design import Rows
-from mechprobe.probes.loss import Loss
+from mechprobe.probes.solving.design import Rows
+from mechprobe.probes.solving.loss import Loss
 
 _ROWS_PER_COLUMN = 8
 """Rows that the Gram matrix is estimated from, for each column of it; a sample is as good as all."""

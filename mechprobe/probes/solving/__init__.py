@@ -1,0 +1,1 @@
+"""Solvers: all indicators and strengths in shared passes, in memory or from a store, dense or sparse."""
