@@ -230,6 +230,17 @@ def verdict_word(slug: str) -> VerdictWord:
     return VerdictWord(slug="undetermined", word=plain(slug), sign="?", meaning="")
 
 
+REMOVAL_WORDS: Mapping[str, str] = {
+    "none": "Nothing",
+    "leace": "Everything that a linear reader uses (LEACE)",
+}
+
+
+def removal_words(removal: str) -> str:
+    """What was taken out of the activations, for a person."""
+    return REMOVAL_WORDS.get(removal, plain(removal))
+
+
 def plain(slug: str) -> str:
     """A slug as words: "hard_negative" -> "Hard negative"."""
     words = slug.replace("_", " ").strip()
