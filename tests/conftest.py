@@ -15,3 +15,8 @@ def shared_data() -> Path:
 
 
 pytest_plugins = ["tests.models.tiny"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file goes first, so that no worker ends alone with it."""
+    items.sort(key=lambda item: item.path.name != "test_study_pipeline.py")
