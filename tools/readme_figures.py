@@ -24,17 +24,33 @@ SPAN_SCORERS = (
 )
 TURN_SCORERS = (
     "dense_logistic",
+    "dense_logistic_noisy_or",
+    "dense_diff_of_means",
+    "dense_lat",
     "sae_logistic",
     "sae_k_sparse",
-    "dense_diff_of_means",
+    "word_counts",
     "tfidf_bigrams",
     "tfidf",
+    "tfidf_forest",
+    "embedding_layer",
     "length",
+    "turn_number",
     "random_direction",
     "shuffled_labels",
     "haiku",
     "qwen",
 )
+FALSIFIED_SCORERS = ("dense_logistic", "sae_k_sparse", "sae_feature", "random_direction")
+JUDGED = {
+    ("injection", "score_append"): "its best words put into benign text",
+    ("injection", "lift_append"): "the label's words put into benign text",
+    ("paraphrase", "synonyms"): "synonyms for all words",
+    ("context", "short"): "the span in a benign context",
+    ("keywords", "matched"): "texts matched in keywords",
+    ("masking", "telling"): "telling words masked",
+}
+"""Falsifier and variant -> what it asks."""
 
 
 def main(organism: Path, transcripts: Path, *others: Path) -> None:
@@ -46,7 +62,9 @@ def main(organism: Path, transcripts: Path, *others: Path) -> None:
         verdict_table(organism),
         organism_table([organism, *others]),
         steering_table(organism),
+        falsifier_table(organism),
         turn_table(transcripts),
+        transfer_table(transcripts),
     )
     for table in tables:
         print("\n".join([*table, ""]))
@@ -148,6 +166,45 @@ def turn_table(run: Path) -> list[str]:
             interval = f"{turn['auroc']:.3f} [{turn['auroc_low']:.3f}, {turn['auroc_high']:.3f}]"
             rest = (f"{rows.loc[unit, 'auroc']:.3f}" for unit in ("transcript", "mixed"))
             lines.append(f"| `{scorer}` | {interval} | {' | '.join(rest)} |")
+    return lines
+
+
+def falsifier_table(run: Path) -> list[str]:
+    """How many of a scorer's indicators survive, fail or show no signal, for each falsifier."""
+    table = pd.read_parquet(run / "falsifiers.parquet")
+    lines = [
+        f"| survives / fails / neither | {' | '.join(f'`{name}`' for name in FALSIFIED_SCORERS)} |",
+        f"|{'---|' * (1 + len(FALSIFIED_SCORERS))}",
+    ]
+    for (falsifier, variant), words in JUDGED.items():
+        asked = table[(table["falsifier"] == falsifier) & (table["variant"] == variant)]
+        cells = [_readings(asked[asked["scorer"] == name]["reading"]) for name in FALSIFIED_SCORERS]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+def _readings(readings: pd.Series) -> str:
+    survives, fails = (int((readings == name).sum()) for name in ("survives", "fails"))
+    return f"{survives} / {fails} / {len(readings) - survives - fails}"
+
+
+def transfer_table(run: Path) -> list[str]:
+    """AUROC of turns by what was trained on, the dense probe beside words, with the paired difference."""
+    table = pd.read_parquet(run / "transfer.parquet")
+    asked = table[(table["unit"] == "turn") & (table["indicator"] == "misaligned")]
+    words = asked[asked["scorer"] == "tfidf_bigrams"].set_index("cells")["auroc"]
+    rows = asked[(asked["scorer"] == "dense_logistic") & (asked["baseline"] == "tfidf_bigrams")]
+    lines = [
+        "| trained on | dense probe | TF-IDF bigrams | difference [95 %] |",
+        "|---|---|---|---|",
+    ]
+    names = {"within": "the same behaviour", "across": "one other", "left_out": "all others"}
+    for cells, name in names.items():
+        row = rows[rows["cells"] == cells].iloc[0]
+        low, high = row["difference_low"], row["difference_high"]
+        interval = f"{row['difference']:.3f} [{low:.3f}, {high:.3f}]"
+        theirs = float(pd.Series(words[cells]).iloc[0])
+        lines.append(f"| {name} | {row['auroc']:.3f} | {theirs:.3f} | {interval} |")
     return lines
 
 
