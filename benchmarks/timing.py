@@ -38,13 +38,16 @@ def compare(
     peer_name: str,
     command: str,
     rounds: int = 5,
+    warm_up: bool = True,
 ) -> Row:
     """Time both in turns, in alternating order, after one untimed run of each.
 
     Args:
+        warm_up: False leaves the untimed runs out, where a run takes minutes.
         amount: how much of `unit` one run does; both sides are given as amount per second of wall time.
     """
-    ours(), peer()
+    if warm_up:
+        ours(), peer()
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for turn in range(rounds):
         arms = [("ours", ours), ("peer", peer)]
