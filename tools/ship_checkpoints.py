@@ -15,7 +15,8 @@ from mechprobe.models.organism.truth import Variant, read_truth
 from mechprobe.models.subject import Subject
 from mechprobe.saes.checkpoints import load_sae, save_sae
 from mechprobe.saes.manifest import describe_checkpoint, write_manifest
-from mechprobe.saes.training import SaeConfig, train_sae
+from mechprobe.saes.training.config import SaeConfig
+from mechprobe.saes.training.runs import train_sae
 from mechprobe.study.organism import make_organism
 
 ROOT = Path(__file__).resolve().parents[1] / "sae_checkpoints"

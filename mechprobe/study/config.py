@@ -14,7 +14,7 @@ from mechprobe.evaluation.transfers.generalisation_turns import GeneralisationCo
 from mechprobe.evaluation.turns.turn_detection import TurnDetectionConfig
 from mechprobe.falsifiers.config import FalsifierConfig
 from mechprobe.models.organism.datasets import DatasetConfig
-from mechprobe.saes.training import SaeConfig
+from mechprobe.saes.training.config import SaeConfig
 from mechprobe.study.settings import build_config, read_settings
 
 

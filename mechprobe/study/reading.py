@@ -14,7 +14,7 @@ from mechprobe.saes.checkpoints import check_fits
 from mechprobe.saes.encoding import encode_store
 from mechprobe.saes.features import FeatureStore
 from mechprobe.saes.quality import sae_quality
-from mechprobe.saes.training import train_sae
+from mechprobe.saes.training.runs import train_sae
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
 from mechprobe.transcripts.transcript import Transcript

@@ -16,7 +16,7 @@ from mechprobe.probes.rows import LabelledRows
 from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.saes.checkpoints import load_sae
 from mechprobe.saes.encoding import encode_rows
-from mechprobe.saes.training import train_sae
+from mechprobe.saes.training.runs import train_sae
 from mechprobe.study.feature_tables import rank_features
 from mechprobe.study.run import Run
 

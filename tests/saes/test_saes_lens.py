@@ -27,7 +27,8 @@ from mechprobe.saes.manifest import (
     write_manifest,
 )
 from mechprobe.saes.quality import sae_quality
-from mechprobe.saes.training import SaeConfig, fit_sae, train_sae
+from mechprobe.saes.training.config import SaeConfig
+from mechprobe.saes.training.runs import fit_sae, train_sae
 
 pytestmark = pytest.mark.slow  # importing sae-lens alone takes many seconds
 

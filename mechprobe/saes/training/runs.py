@@ -7,10 +7,10 @@ JumpReLU with a quadratic penalty around a target L0: Gemma Scope 2; L1: Anthrop
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -18,54 +18,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mechprobe.activations.store import ActivationStore, Rows
-from mechprobe.errors import CheckpointError, ConfigError
+from mechprobe.errors import CheckpointError
 from mechprobe.records import digest_json, is_current, make_record, write_record
 from mechprobe.saes.batch_topk import BatchTopK
 from mechprobe.saes.checkpoints import CONFIG_NAME, save_sae
 from mechprobe.saes.lens import Sae, import_sae_lens
+from mechprobe.saes.training.config import SaeConfig
 
-Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
 STAGE = "sae"
 _NORM_BATCHES = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SaeConfig:
-    """How to train an SAE.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-
-    architecture: Architecture = "batchtopk"
-    """"batchtopk" is saved as "jumprelu", with the batch's cut-off as its threshold."""
-    d_sae: int = 1024
-    """How many features."""
-    k: int = 16
-    """How many features are active on a token: always, on average, or as the target; not for "standard"."""
-    sparsity: float = 1.0
-    """Weight of the sparsity penalty, relative to the squared error: "standard" and "jumprelu" only."""
-    n_steps: int = 300
-    """Batches to train on."""
-    batch_size: int = 1024
-    """Tokens in a batch."""
-    lr: float = 5e-3
-    """Adam's learning rate, for short runs; it falls to zero over the last fifth of the steps."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """What the weights are saved in; training is in float32."""
-    seed: int = 0
-    """Seed of the weights and of the order of the tokens."""
-
-    def __post_init__(self) -> None:
-        if self.architecture not in get_args(Architecture):
-            raise ConfigError(
-                f"architecture is {self.architecture!r}; it must be one of {list(get_args(Architecture))}."
-            )
-        for name in ("d_sae", "k", "n_steps", "batch_size", "lr", "sparsity"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0.")
-        if self.k > self.d_sae:
-            raise ConfigError(f"k is {self.k} of d_sae {self.d_sae} features; it must be less.")
 
 
 def train_sae(

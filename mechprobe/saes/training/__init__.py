@@ -1,0 +1,1 @@
+"""Training SAEs on the rows of an activation store."""
