@@ -35,3 +35,7 @@ class ModelError(MechprobeError):
 
 class HookError(ModelError):
     """A hook point does not exist, or an edit at it never fired."""
+
+
+class WorkError(MechprobeError):
+    """Work that was given to other processes failed there as often as it may."""
