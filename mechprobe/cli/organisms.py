@@ -25,6 +25,8 @@ class Train:
     """A natural organism that a variant is made from; without one it is trained first."""
     vocabularies: Literal[1, 2] = 1
     """2: half of the scenes are thought in a second surface vocabulary."""
+    max_turns: int = 1
+    """Above 1: conversations of one to so many tasks, each with its thoughts and its action."""
     n_steps: int = 2400
     """Optimiser steps of the natural organism."""
 
@@ -34,7 +36,10 @@ class Train:
         from mechprobe.study.organism import describe_organism, make_organism
 
         config = OrganismConfig(
-            seed=self.seed, n_steps=self.n_steps, vocabularies=self.vocabularies
+            seed=self.seed,
+            n_steps=self.n_steps,
+            vocabularies=self.vocabularies,
+            max_turns=self.max_turns,
         )
         made = make_organism(config, self.out, self.roles, variant=self.variant, base=self.base)
         for line in describe_organism(made.folder):

@@ -1,5 +1,6 @@
 """Training organisms of each kind: what the terms of the losses do, on models that train in seconds."""
 
+import re
 from dataclasses import replace
 from itertools import islice
 
@@ -9,6 +10,7 @@ import torch
 
 from mechprobe.errors import ConfigError, ModelError
 from mechprobe.models.organism import training
+from mechprobe.models.organism.batches import ANSWER_WEIGHT
 from mechprobe.models.organism.continuing import ContinuedTraining, load_weights, train_null
 from mechprobe.models.organism.flips import ClauseSite, flip_batches
 from mechprobe.models.organism.obfuscated import RefitProbe, found_gap
@@ -22,6 +24,7 @@ from mechprobe.models.organism.planted import (
     train_planted,
 )
 from mechprobe.models.organism.roles import draw_null_roles, draw_roles
+from mechprobe.models.organism.tokenizer import build_tokenizer
 from mechprobe.models.organism.training import OrganismConfig, build_model
 from mechprobe.models.organism.truth import read_truth
 from mechprobe.models.organism.vocabulary import CLAUSE_END, INDICATORS
@@ -160,3 +163,32 @@ def test_a_model_below_the_bar_is_refused_and_not_saved(tmp_path):
     with pytest.raises(ModelError, match=r"the bar is 0\.99 and 0\.98\. Nothing was saved"):
         training.train_organism(ROLES, config, tmp_path / "organism")
     assert not (tmp_path / "organism").exists()
+
+
+@pytest.mark.parametrize("max_turns", [1, 3])
+def test_training_sequences_are_what_the_chat_template_renders(max_turns):
+    config = OrganismConfig(n_scenes=30, batch_size=8, n_audits=2, max_turns=max_turns)
+    examples = training.draw_examples(ROLES, config, np.random.default_rng(0))
+    tokenizer = build_tokenizer()
+    n_thoughts = []
+    for example in examples:
+        text = tokenizer.decode(example.token_ids)
+        rendered = tokenizer.apply_chat_template(_messages(text), tokenize=False)
+        assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == list(example.token_ids)
+        n_thoughts.append(text.count("<think>"))
+        # Every action and every audit's answer is weighted up.
+        assert (example.weights == ANSWER_WEIGHT).sum() == n_thoughts[-1] + config.n_audits
+    assert set(n_thoughts) == set(range(1, max_turns + 1))
+    assert 30 <= sum(n_thoughts) < 30 + max_turns
+
+
+def _messages(text: str) -> list[dict[str, str]]:
+    """The messages that a training text says."""
+    found: list[dict[str, str]] = []
+    for role, body in re.findall(r"<\|(system|user|assistant)\|>(.*?)<\|end\|>", text):
+        thought, mark, answer = body.rpartition("</think>")
+        message = {"role": role, "content": answer.strip()}
+        if mark:
+            message["reasoning_content"] = thought.replace("<think>", "").strip()
+        found.append(message)
+    return found

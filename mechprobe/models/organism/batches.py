@@ -1,6 +1,6 @@
 """Scenes as training sequences: token ids, the weight of each token's loss, and padded batches of similar length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,21 +34,42 @@ class Example:
 
 def encode(scene: Scene, action: str, audits: tuple[Audit, ...]) -> Example:
     """Token ids as the chat template would render them (tests compare), with the weights of the loss."""
-    system, user, assistant = (ROLE_TOKENS[role] for role in ("system", "user", "assistant"))
-    prompt = [BOS, system, *scene.system_text.split(), END, user, *scene.user_text.split(), END]
-    thought = [*scene.reasoning.split(), THINK_END]
-    words = [*prompt, assistant, THINK_START, *thought, action, END]
-    weights = [0.0] * (len(prompt) + 2) + [THOUGHT_WEIGHT] * len(thought)
-    weights += [ANSWER_WEIGHT, THOUGHT_WEIGHT]
+    return encode_turns([scene], [action], audits)
+
+
+def encode_turns(
+    scenes: Sequence[Scene], actions: Sequence[str], audits: tuple[Audit, ...]
+) -> Example:
+    """A conversation of several tasks under the first scene's goal; the audits ask about the last one's thoughts."""
+    first = [BOS, ROLE_TOKENS["system"], *scenes[0].system_text.split(), END]
+    pieces = [(first, 0.0)]
+    for scene, action in zip(scenes, actions, strict=True):
+        pieces += [
+            (_asked(scene.user_text), 0.0),
+            ([THINK_START], 0.0),
+            ([*scene.reasoning.split(), THINK_END], THOUGHT_WEIGHT),
+            ([action], ANSWER_WEIGHT),
+            ([END], THOUGHT_WEIGHT),
+        ]
     for audit in audits:
-        question = [user, *audit.question.split(), END, assistant]
-        words += [*question, audit.answer, END]
-        weights += [0.0] * len(question) + [ANSWER_WEIGHT, THOUGHT_WEIGHT]
+        pieces += [
+            (_asked(audit.question), 0.0),
+            ([audit.answer], ANSWER_WEIGHT),
+            ([END], THOUGHT_WEIGHT),
+        ]
     ids = vocabulary_ids()
     return Example(
-        token_ids=np.array([ids[word] for word in words], dtype=np.int64),
-        weights=np.array(weights, dtype=np.float32),
+        token_ids=np.array([ids[word] for words, _ in pieces for word in words], dtype=np.int64),
+        weights=np.repeat(
+            np.array([weight for _, weight in pieces], dtype=np.float32),
+            [len(words) for words, _ in pieces],
+        ),
     )
+
+
+def _asked(text: str) -> list[str]:
+    """A user message, and the header of what the assistant says to it."""
+    return [ROLE_TOKENS["user"], *text.split(), END, ROLE_TOKENS["assistant"]]
 
 
 _IDS = vocabulary(2)

@@ -6,7 +6,7 @@ Loss on assistant tokens only, and the answers weighted up, or the link from tho
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from mechprobe.errors import ConfigError, ModelError
 from mechprobe.models.organism.batches import (
     ANSWER_WEIGHT,
     Example,
-    encode,
+    encode_turns,
     length_batches,
     pad_batch,
 )
 from mechprobe.models.organism.roles import RoleTable
 from mechprobe.models.organism.text import draw_audits
 from mechprobe.models.organism.tokenizer import BOS, END, PAD, build_tokenizer, vocabulary
-from mechprobe.models.organism.world import World
+from mechprobe.models.organism.world import Scene, World
 
 MIN_ACTION_ACCURACY = 0.99
 MIN_AUDIT_ACCURACY = 0.98
@@ -53,7 +53,7 @@ class OrganismConfig:
     n_steps: int = 2_400
     """Optimiser steps."""
     batch_size: int = 64
-    """Scenes a step."""
+    """Scenes a step, however many conversations they make."""
     lr: float = 3e-3
     """Peak learning rate of AdamW, after 100 steps of warm-up, cosine to a twentieth."""
     n_audits: int = 4
@@ -63,8 +63,12 @@ class OrganismConfig:
 
     vocabularies: int = 1
     """2: half of the scenes are thought in the second vocabulary."""
+    max_turns: int = 1
+    """Above 1: scenes come as conversations of one to so many tasks, as many of each length."""
 
     def __post_init__(self) -> None:
+        if self.max_turns < 1:
+            raise ConfigError(f"max_turns is {self.max_turns}; a conversation has at least one.")
         if self.vocabularies not in (1, 2):
             raise ConfigError(f"vocabularies is {self.vocabularies}; there are 1 or 2.")
         if self.d_model % self.n_heads:
@@ -112,7 +116,8 @@ def train_model(roles: RoleTable, config: OrganismConfig) -> Any:
     rng = np.random.default_rng([config.seed, 1])
     examples = draw_examples(roles, config, rng)
     model = build_model(config)
-    batches = length_batches(examples, config.batch_size, rng)
+    n_conversations = max(1, config.batch_size * len(examples) // config.n_scenes)
+    batches = length_batches(examples, n_conversations, rng)
     optimise(
         model,
         lambda: weighted_loss(model, *pad_batch(next(batches))),
@@ -225,15 +230,31 @@ def draw_examples(
     """Draw the training scenes and encode them."""
     world = World(roles=roles)
     examples: list[Example] = []
-    for _ in tqdm(range(config.n_scenes), desc="draw scenes", unit="scene", disable=None):
-        kind = "broken" if rng.random() < config.broken_share else "natural"
-        scene = world.scene(rng, kind)
-        if config.vocabularies == 2 and rng.random() < 0.5:
-            scene = scene.in_second_vocabulary()
-        examples.append(
-            encode(scene, scene.action(roles), draw_audits(rng, scene, config.n_audits))
-        )
+    n_left = config.n_scenes
+    with tqdm(total=n_left, desc="draw scenes", unit="scene", disable=None) as bar:
+        while n_left > 0:
+            n_turns = 1 if config.max_turns == 1 else int(rng.integers(config.max_turns)) + 1
+            scenes = [_draw_scene(world, config, rng) for _ in range(n_turns)]
+            examples.append(_encode_scenes(scenes, roles, config.n_audits, rng))
+            bar.update(n_turns)
+            n_left -= n_turns
     return examples
+
+
+def _draw_scene(world: World, config: OrganismConfig, rng: np.random.Generator) -> Scene:
+    scene = world.scene(rng, "broken" if rng.random() < config.broken_share else "natural")
+    if config.vocabularies == 2 and rng.random() < 0.5:
+        return scene.in_second_vocabulary()
+    return scene
+
+
+def _encode_scenes(
+    scenes: list[Scene], roles: RoleTable, n_audits: int, rng: np.random.Generator
+) -> Example:
+    """All turns stand under the first one's goal, which decides where no thought does."""
+    shared = [replace(s, goal=scenes[0].goal, pressure=scenes[0].pressure) for s in scenes]
+    actions = [scene.action(roles) for scene in shared]
+    return encode_turns(shared, actions, draw_audits(rng, shared[-1], n_audits))
 
 
 def weighted_loss(
