@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.errors import ModelError
+from mechprobe.models.bridge_repairs import repair_bridge
 
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Largest difference allowed, as a share of the largest absolute value (of 1 at least)."""
@@ -51,11 +52,12 @@ def plain_pass(model: Any, n_vocab: int) -> PlainPass:
 
 
 def compare(plain: PlainPass, bridge: Any, name: str) -> tuple[Parity, dict[str, int]]:
-    """Run the bridge on the same tokens; also find how wide each hook point is.
+    """Mend what is known to be broken in the bridge, then run it on the same tokens; also find how wide each hook point is.
 
     Raises:
         ModelError: the bridge deviates by more than rounding.
     """
+    repair_bridge(bridge)
     logits, residuals, widths = _bridge_pass(bridge, plain)
     names = [f"blocks.{layer}.hook_out" for layer in range(int(bridge.cfg.n_layers))]
     tolerance = TOLERANCES.get(plain.logits.dtype, TOLERANCES[torch.float32])
@@ -94,7 +96,8 @@ def _bridge_pass(bridge: Any, plain: PlainPass) -> tuple[Tensor, dict[str, Tenso
     try:
         with torch.no_grad():
             mask = torch.ones_like(plain.token_ids)
-            logits = bridge(plain.token_ids, attention_mask=mask)
+            # Without a cache, as captures run: bridges have faults that a cache hides.
+            logits = bridge(plain.token_ids, attention_mask=mask, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
