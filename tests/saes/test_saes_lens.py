@@ -15,7 +15,6 @@ from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.saes.attachment import feature_edit, set_features
-from mechprobe.saes.batch_topk import BatchTopK
 from mechprobe.saes.checkpoints import check_fits, load_sae, save_sae
 from mechprobe.saes.decoding import decode_sparse
 from mechprobe.saes.encoding import encode_rows, encode_store
@@ -117,24 +116,6 @@ def test_training_what_is_trained_does_nothing(store: ActivationStore, trained: 
     assert sorted(stamps) == ["cfg.json", "record.json", "sae_weights.safetensors"]
     assert train_sae(store, HOOK, SHORT, trained) == trained
     assert {path.name: path.stat().st_mtime_ns for path in trained.iterdir()} == stamps
-
-
-def test_the_fast_batch_topk_keeps_what_sae_lens_keeps():
-    generator = torch.Generator().manual_seed(8)
-    theirs = import_sae_lens("sae_lens.saes.batchtopk_sae").BatchTopK(2)
-    ours = BatchTopK(2)
-    for scale in (1.0, 1.0, 3.0, 0.2, 0.0):  # the cut-off jumps up, down and away
-        hidden_pre = scale * torch.randn(40, 12, generator=generator)
-        hidden_pre.requires_grad_()
-        weight = torch.randn(40, 12, generator=generator)
-        gradients = []
-        for activation in (ours, theirs):
-            acts = activation(hidden_pre)
-            gradients.append(torch.autograd.grad((acts * weight).sum(), hidden_pre)[0])
-            if activation is ours:
-                kept = acts
-        assert torch.equal(kept, acts)
-        assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])

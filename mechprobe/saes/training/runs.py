@@ -1,79 +1,96 @@
-"""Training an SAE on rows of an activation store, with sae-lens' trainer and file format.
+"""Training SAEs on rows of an activation store, several in one pass, saved in sae-lens' file format.
 
-sae-lens steps, schedules and saves; the rows, their order, the normalisation estimate and the progress bar are
-ours, because its own reader knows no selection of tokens. BatchTopK: arXiv 2412.06410; TopK: arXiv 2406.04093;
-JumpReLU with a quadratic penalty around a target L0: Gemma Scope 2; L1: Anthropic's April 2024 update.
+The classes, the loss, the initial weights and the files are sae-lens'; the rows, their order, the steps of TopK and its
+kin and what is kept for going on after a kill are ours. BatchTopK: arXiv 2412.06410; TopK: arXiv 2406.04093;
+Matryoshka: arXiv 2503.17547; gated: arXiv 2404.16014; JumpReLU with a quadratic penalty around a target L0: Gemma
+Scope 2; L1: Anthropic's April 2024 update.
 """
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import islice
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from tqdm import tqdm
-
 from mechprobe.activations.store import ActivationStore, Rows
-from mechprobe.errors import CheckpointError
+from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.records import digest_json, is_current, make_record, write_record
-from mechprobe.saes.batch_topk import BatchTopK
 from mechprobe.saes.checkpoints import CONFIG_NAME, save_sae
 from mechprobe.saes.lens import Sae, import_sae_lens
 from mechprobe.saes.training.config import SaeConfig
+from mechprobe.saes.training.live import LiveLine
+from mechprobe.saes.training.progress import FOLDER, clear_progress, load_progress, save_progress
+from mechprobe.saes.training.reading import Spread, TrainingRows
+from mechprobe.saes.training.trainer import Trainer
+from mechprobe.saes.training.untrained import untrained_sae
 
 STAGE = "sae"
-_NORM_BATCHES = 64
+SAVE_SECONDS = 120.0
+"""How often the state of a run is kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SaeJob:
+    """One SAE to train."""
+
+    hook_name: str
+    config: SaeConfig
+    out: Path
+    """Its folder."""
 
 
 def train_sae(
-    store: ActivationStore, hook_name: str, config: SaeConfig, out: Path, rows: Rows = None
+    store: ActivationStore,
+    hook_name: str,
+    config: SaeConfig,
+    out: Path,
+    rows: Rows = None,
+    *,
+    save_seconds: float = SAVE_SECONDS,
 ) -> Path:
-    """Train an SAE on the rows of a hook point and save it in sae-lens' format; nothing if that was done.
+    """Train an SAE on the rows of a hook point and save it in sae-lens' format; see `train_saes`."""
+    job = SaeJob(hook_name=hook_name, config=config, out=out)
+    return train_saes(store, [job], rows, save_seconds=save_seconds)[0]
+
+
+def train_saes(
+    store: ActivationStore,
+    jobs: Sequence[SaeJob],
+    rows: Rows = None,
+    *,
+    save_seconds: float = SAVE_SECONDS,
+) -> list[Path]:
+    """Train SAEs in one pass over the rows; those that are there already are left as they are.
+
+    A run that was killed goes on from its last state, to the same weights bit for bit on a CPU.
+
+    Args:
+        save_seconds: how often the state is kept.
 
     Raises:
-        CheckpointError: `out` is a folder of something else.
+        CheckpointError: a folder is one of something else, or the state of a killed run is damaged.
+        ConfigError: the SAEs read different batches.
         ShapeError: no rows are selected.
+        StoreError: the activations cannot be learned from.
     """
-    numbers = store.row_numbers(rows)
-    inputs = {"store": store.digest, "rows": digest_json(numbers.tolist())}
-    settings = {"hook_name": hook_name, **asdict(config)}
-    if is_current(out, STAGE, settings, inputs) and (out / CONFIG_NAME).is_file():
-        return out
-    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG_NAME).is_file():
-        raise CheckpointError(f"{out} is not empty and holds no SAE; train into a new folder.")
-    trained = fit_sae(store, hook_name, config, rows)
-    (out / "record.json").unlink(missing_ok=True)
-    save_trained(trained, out, config.dtype)
-    metrics = {"train_l0": trained.cfg.metadata.l0, "n_samples": config.n_steps * config.batch_size}
-    write_record(
-        out, make_record(STAGE, settings, seed=config.seed, inputs=inputs, metrics=metrics)
-    )
-    return out
+    inputs = {"store": store.digest, "rows": digest_json(store.row_numbers(rows).tolist())}
+    wanted = [job for job in jobs if not _is_trained(job, inputs)]
+    if wanted:
+        for job in wanted:
+            _check_folder(job.out)
+        progress = wanted[0].out / FOLDER
+        run = digest_json([[_settings(job) for job in wanted], inputs])
+        keeping = _Keeping(folder=progress, run=run, seconds=save_seconds)
+        for job, sae in zip(wanted, _fit(store, wanted, rows, keeping), strict=True):
+            _save(job, sae, inputs)
+        clear_progress(progress)
+    return [job.out for job in jobs]
 
 
 def fit_sae(store: ActivationStore, hook_name: str, config: SaeConfig, rows: Rows = None) -> Sae:
     """Train an SAE and return it as sae-lens' training class, its input scaling folded into the weights."""
-    sae_lens = import_sae_lens()
-    batches = store.batches(
-        hook_name, rows, batch_size=config.batch_size, seed=config.seed, epochs=None
-    )
-    mean, spread = _mean_and_spread(islice(batches, _norm_batches(store, rows, config)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        sae = _untrained(sae_lens, config, store, hook_name)
-        trainer = _trainer(sae_lens, sae, config, batches)
-        scale = sae.cfg.d_in**0.5 / spread
-        trainer.activation_scaler.scaling_factor = scale
-        with torch.no_grad():
-            sae.b_dec.copy_(mean * scale)
-        _run_steps(trainer, batches, config, hook_name)
-    sae.fold_activation_norm_scaling_factor(scale)
-    trainer.set_final_sae_metadata()
-    return sae.eval()
+    return _fit(store, [SaeJob(hook_name=hook_name, config=config, out=Path())], rows, None)[0]
 
 
 def save_trained(sae: Sae, out: Path, dtype: str) -> None:
@@ -87,76 +104,107 @@ def save_trained(sae: Sae, out: Path, dtype: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _norm_batches(store: ActivationStore, rows: Rows, config: SaeConfig) -> int:
-    in_one_pass = -(-len(store.row_numbers(rows)) // config.batch_size)
-    return min(_NORM_BATCHES, in_one_pass)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Keeping:
+    """Where and how often the state of a run is kept."""
+
+    folder: Path
+    run: str
+    seconds: float
 
 
-def _mean_and_spread(batches: Iterator[Tensor]) -> tuple[Float[Tensor, "d"], float]:
-    """Mean activation and mean distance from it, over some batches."""
-    sample = torch.cat(list(batches))
-    mean = sample.mean(0)
-    return mean, max(float((sample - mean).norm(dim=-1).mean()), 1e-12)
+def _fit(
+    store: ActivationStore, jobs: Sequence[SaeJob], rows: Rows, keeping: _Keeping | None
+) -> list[Sae]:
+    reading = _reading(store, jobs, rows)
+    trainers, position = _begun(store, jobs, reading, keeping)
+    names = ", ".join(reading.hook_names)
+    saved = time.monotonic()
+    done = max(trainer.n_steps for trainer in trainers)
+    with LiveLine(trainers, f"SAE at {names}", done=done) as line:
+        for batch in reading.batches(position):
+            active = [pair for pair in zip(trainers, jobs, strict=True) if not pair[0].is_done]
+            if not active:
+                break
+            for trainer, job in active:
+                trainer.step(batch[job.hook_name])
+            position += 1
+            line.update()
+            if keeping is not None and time.monotonic() - saved >= keeping.seconds:
+                _keep(keeping, trainers, position)
+                saved = time.monotonic()
+    return [trainer.finish() for trainer in trainers]
 
 
-def _untrained(sae_lens: Any, config: SaeConfig, store: ActivationStore, hook_name: str) -> Sae:
-    shared: dict[str, Any] = {
-        "d_in": store.width(hook_name),
-        "d_sae": config.d_sae,
-        "normalize_activations": "expected_average_only_in",
-        "metadata": import_sae_lens("sae_lens.saes.sae").SAEMetadata(
-            hook_name=hook_name,
-            model_name=store.config.get("model", ""),
-            activations=store.digest,
-        ),
+def _reading(store: ActivationStore, jobs: Sequence[SaeJob], rows: Rows) -> TrainingRows:
+    orders = {(job.config.batch_size, job.config.reading_seed) for job in jobs}
+    if len(orders) > 1:
+        raise ConfigError(
+            f"SAEs of one pass read the same batches, but batch_size and order are {sorted(orders)}; give all the "
+            "same batch_size and order_seed."
+        )
+    batch_size, seed = orders.pop()
+    names = [job.hook_name for job in jobs]
+    return TrainingRows.of(store, rows, names, batch_size=batch_size, seed=seed)
+
+
+def _begun(
+    store: ActivationStore,
+    jobs: Sequence[SaeJob],
+    reading: TrainingRows,
+    keeping: _Keeping | None,
+) -> tuple[list[Trainer], int]:
+    """Trainers at their first step, or where the run was killed, and the batches that were read."""
+    kept = load_progress(keeping.folder, keeping.run) if keeping is not None else None
+    sample = reading.sample()
+    spreads = {name: Spread.of(acts) for name, acts in sample.items()}
+    trainers = [_trainer(store, job, spreads[job.hook_name]) for job in jobs]
+    if kept is None:
+        return trainers, reading.n_sample()
+    for index, trainer in enumerate(trainers):
+        trainer.restore(kept.tensors[str(index)], kept.numbers[str(index)])
+    return trainers, kept.position
+
+
+def _trainer(store: ActivationStore, job: SaeJob, spread: Spread) -> Trainer:
+    scale = spread.scale if job.config.scale_inputs else 1.0
+    sae = untrained_sae(
+        job.config,
+        d_in=store.width(job.hook_name),
+        mean=spread.mean * scale,
+        hook_name=job.hook_name,
+        model_name=store.config.get("model", ""),
+        activations=store.digest,
+    )
+    return Trainer(sae, job.config, scale=scale)
+
+
+def _keep(keeping: _Keeping, trainers: Sequence[Trainer], position: int) -> None:
+    states = {str(index): trainer.state() for index, trainer in enumerate(trainers)}
+    save_progress(keeping.folder, keeping.run, position, states)
+
+
+def _settings(job: SaeJob) -> dict[str, Any]:
+    return {"hook_name": job.hook_name, **asdict(job.config)}
+
+
+def _is_trained(job: SaeJob, inputs: dict[str, str]) -> bool:
+    return (job.out / CONFIG_NAME).is_file() and is_current(job.out, STAGE, _settings(job), inputs)
+
+
+def _check_folder(out: Path) -> None:
+    others = [path for path in out.iterdir() if path.name != FOLDER] if out.is_dir() else []
+    if others and not (out / CONFIG_NAME).is_file():
+        raise CheckpointError(f"{out} is not empty and holds no SAE; train into a new folder.")
+
+
+def _save(job: SaeJob, sae: Sae, inputs: dict[str, str]) -> None:
+    config = job.config
+    (job.out / "record.json").unlink(missing_ok=True)
+    save_trained(sae, job.out, config.dtype)
+    metrics = {
+        "train_l0": sae.cfg.metadata.l0,
+        "n_samples": config.n_steps * config.batch_size,
     }
-    if config.architecture == "standard":
-        return sae_lens.StandardTrainingSAE(
-            sae_lens.StandardTrainingSAEConfig(
-                l1_coefficient=config.sparsity, l1_warm_up_steps=config.n_steps // 10, **shared
-            )
-        )
-    if config.architecture == "topk":
-        return sae_lens.TopKTrainingSAE(sae_lens.TopKTrainingSAEConfig(k=config.k, **shared))
-    if config.architecture == "batchtopk":
-        # The threshold is a running mean from zero; its default rate is for runs of many thousand steps.
-        rate = min(1.0, max(0.01, 10 / config.n_steps))
-        sae = sae_lens.BatchTopKTrainingSAE(
-            sae_lens.BatchTopKTrainingSAEConfig(k=config.k, topk_threshold_lr=rate, **shared)
-        )
-        sae.activation_fn = BatchTopK(config.k)
-        return sae
-    return sae_lens.JumpReLUTrainingSAE(
-        sae_lens.JumpReLUTrainingSAEConfig(
-            jumprelu_sparsity_loss_mode="quadratic",
-            jumprelu_ste_to_input=True,
-            target_l0=config.k,
-            l0_coefficient=config.sparsity,
-            l0_warm_up_steps=config.n_steps // 2,
-            **shared,
-        )
-    )
-
-
-def _trainer(sae_lens: Any, sae: Any, config: SaeConfig, batches: Iterator[Tensor]) -> Any:
-    settings = import_sae_lens("sae_lens.config").SAETrainerConfig(
-        total_training_samples=config.n_steps * config.batch_size,
-        train_batch_size_samples=config.batch_size,
-        lr=config.lr,
-        lr_end=config.lr,
-        lr_decay_steps=config.n_steps // 5,
-        dead_feature_window=max(10, config.n_steps // 10),
-        feature_sampling_window=config.n_steps + 1,
-    )
-    return sae_lens.SAETrainer(settings, sae, batches)
-
-
-def _run_steps(trainer: Any, batches: Iterator[Tensor], config: SaeConfig, hook_name: str) -> None:
-    with tqdm(
-        total=config.n_steps * config.batch_size, unit="tok", unit_scale=True, disable=None
-    ) as bar:
-        bar.set_description(f"SAE at {hook_name}")
-        for _ in range(config.n_steps):
-            trainer.step(next(batches))
-            trainer.n_training_steps += 1
-            bar.update(config.batch_size)
+    record = make_record(STAGE, _settings(job), seed=config.seed, inputs=inputs, metrics=metrics)
+    write_record(job.out, record)

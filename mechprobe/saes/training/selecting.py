@@ -7,7 +7,6 @@ ever in memory, and the search for the largest reads numbers that are still in t
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -70,12 +69,8 @@ class Encoder:
         return dots + self.bias[feature]
 
 
-class Selector(Protocol):
-    """Finds the active pairs of a batch."""
-
-    def __call__(self, encoder: Encoder, x: Float[Tensor, "tok d_in"]) -> ActivePairs:
-        """The active pairs; those of zero or less are left out."""
-        ...
+Selector = Callable[[Encoder, Tensor], ActivePairs]
+"""(encoder, tokens [tok, d_in]) -> the active pairs; those of zero or less are left out."""
 
 
 class TopKSelector:
@@ -93,14 +88,14 @@ class TopKSelector:
 class BatchTopKSelector:
     """The k x n_tokens largest of the batch, as sae-lens' BatchTopK (arXiv 2412.06410)."""
 
-    def __init__(self, k: float) -> None:
+    def __init__(self, k: int) -> None:
         self.k = k
         self._floor: float | None = None
         """A number that the cut-off is hoped to be above. It decides how fast the search is, never what it finds."""
 
     def __call__(self, encoder: Encoder, x: Float[Tensor, "tok d_in"]) -> ActivePairs:
         """The active pairs; those of zero or less are left out."""
-        n_kept = int(self.k * len(x))
+        n_kept = self.k * len(x)
         if self._floor is None:
             self._floor = _guessed_floor(next(encoder.parts(x)), self.k)
         floor = self._floor
@@ -189,6 +184,6 @@ def _row_largest_sorted(part: Float[Tensor, "part d_sae"], k: int) -> Found:
     return place[positive], act[positive]
 
 
-def _guessed_floor(part: Float[Tensor, "part d_sae"], k: float) -> float:
-    kept = part.flatten().topk(max(1, int(k * len(part))), sorted=False).values.min()
+def _guessed_floor(part: Float[Tensor, "part d_sae"], k: int) -> float:
+    kept = part.flatten().topk(k * len(part), sorted=False).values.min()
     return max(0.0, _MARGIN * float(kept))

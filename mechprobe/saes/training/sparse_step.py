@@ -73,7 +73,7 @@ class SparseLoss:
         error, codes, code_gradient = _decoded(pairs, weights, norms, target, levels)
         shared = _by_feature(pairs, levels, len(weights.dec))
         # What a pair of level l adds is in the sums of level l and of all wider ones.
-        sent = error.flip(1).cumsum(1).flip(1).mul_(2 / len(x))
+        sent = _summed_back(error).mul_(2 / len(x))
         (dcodes,) = torch.autograd.grad(codes, code_gradient, sent.flatten(0, 1))
         order = shared.order
         dec = shared.sums(sent.flatten(0, 1), shared.bag, code_gradient.detach()[order])
@@ -148,9 +148,18 @@ def _decoded(
             per_sample_weights=codes,
             mode="sum",
         )
-    parts = sums.detach().unflatten(0, (pairs.n_tokens, len(levels)))
-    error = parts.cumsum(1).add_(weights.b_dec).sub_(target[:, None])
+    error = sums.detach().clone().unflatten(0, (pairs.n_tokens, len(levels)))
+    error[:, 0] += weights.b_dec - target
+    for level in range(1, len(levels)):
+        error[:, level] += error[:, level - 1]
     return error, sums, codes
+
+
+def _summed_back(error: Float[Tensor, "tok level d_out"]) -> Float[Tensor, "tok level d_out"]:
+    sums = error.clone()
+    for level in range(error.shape[1] - 1, 0, -1):
+        sums[:, level - 1] += sums[:, level]
+    return sums
 
 
 def _bag(token: Tensor, feature: Tensor, levels: tuple[int, ...]) -> Int[Tensor, "pair"]:
