@@ -6,7 +6,7 @@ writes its files whole or not at all, so that a unit that is done twice, or half
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -25,6 +25,7 @@ class Done(Generic[Unit, Result]):
     result: Result
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs units of work."""
 

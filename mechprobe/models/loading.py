@@ -4,21 +4,42 @@ import copy
 import importlib.util
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mechprobe.errors import ConfigError, ModelError
+from mechprobe.models.fused import fused_twin
 from mechprobe.models.parity import PlainPass, plain_pass
 from mechprobe.records import digest_json, digest_tree
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Devices that are none: the layers are spread over all GPUs in one of these ways (accelerate's names)."""
+Device = str | Mapping[str, int | str]
+"""One device, one of DEVICE_MAPS, or a map from the names of submodules to devices."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _VENDOR_ERRORS = (OSError, ValueError, KeyError, NotImplementedError, RuntimeError, ImportError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """How a model was loaded, so that another process can load the same."""
+
+    model: str | Path
+    device: Device = "cpu"
+    dtype: str = "float32"
+    chat_template: str | None = None
+    window: int | None = None
+    revision: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What `Subject.load` gets."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,6 +50,8 @@ class LoadedModel:
     plain: PlainPass
     config: Any
     is_causal: bool
+    twin: Any | None
+    """The plain model with fused attention over the same weights, where there is one."""
 
 
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
@@ -56,9 +79,11 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
 
 
 def load_model(
-    model: str | Path, tokenizer: Any, *, device: str, dtype: str, revision: str | None
+    model: str | Path, tokenizer: Any, *, device: Device, dtype: str, revision: str | None
 ) -> LoadedModel:
     """The model in evaluation mode under TransformerLens' bridge.
+
+    Spreading a model over several GPUs is accelerate's work and the bridge's; it was not tried on GPUs here.
 
     Raises:
         ConfigError: the dtype is not one of DTYPES.
@@ -77,20 +102,26 @@ def load_model(
         loader: Any = (
             transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForMaskedLM
         )
+        one = device if isinstance(device, str) and device not in DEVICE_MAPS else None
         plain = loader.from_pretrained(
-            source, revision=revision, dtype=DTYPES[dtype], attn_implementation="eager"
+            source,
+            revision=revision,
+            dtype=DTYPES[dtype],
+            attn_implementation="eager",
+            **({} if one else {"device_map": device}),
         )
-        plain = plain.to(device).eval()
+        plain = (plain.to(one) if one else plain).eval()
         before = plain_pass(plain, config.get_text_config().vocab_size)
+        twin = fused_twin(plain)
         bridge = TransformerBridge.boot_transformers(
             source,
             hf_model=plain,
             # The bridge adds special tokens to the tokenizer it is given.
             tokenizer=copy.deepcopy(tokenizer),
-            device=device,
+            device=one,
             dtype=DTYPES[dtype],
         )
-    return LoadedModel(bridge=bridge, plain=before, config=config, is_causal=is_causal)
+    return LoadedModel(bridge=bridge, plain=before, config=config, is_causal=is_causal, twin=twin)
 
 
 def digest_model(model: str | Path, config: Any) -> str:

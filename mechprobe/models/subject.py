@@ -13,6 +13,7 @@ from torch import Tensor
 from mechprobe.errors import HookError, ModelError, ShapeError
 from mechprobe.models.batches import TokenBatch
 from mechprobe.models.clean_start import aligned_width
+from mechprobe.models.fused import FusedModel, fused_model
 from mechprobe.models.generation import continue_batch, uniform_draws
 from mechprobe.models.hook_names import HookTable, read_hook_points
 from mechprobe.models.hooks import (
@@ -21,7 +22,7 @@ from mechprobe.models.hooks import (
     applied_edits,
     captured_acts,
 )
-from mechprobe.models.loading import digest_model, load_model, load_tokenizer
+from mechprobe.models.loading import Device, Loading, digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
 from mechprobe.models.passes import Passes, pick_columns
 from mechprobe.models.prefix import PrefixSharing
@@ -46,9 +47,10 @@ class Subject:
         hooks: HookTable,
         parity: Parity,
         is_causal: bool,
-        source: str | Path,
+        loading: Loading,
         chat_template: str | None,
         window: int | None,
+        twin: Any | None = None,
     ) -> None:
         self.name = name
         self.tokenizer = tokenizer
@@ -61,7 +63,8 @@ class Subject:
         self.d_model = int(bridge.cfg.d_model)
         self.d_vocab = int(bridge.cfg.d_vocab)
         self.bridge = bridge
-        self._source = source
+        self.loading = loading
+        self._twin = twin
         self._passes = Passes(bridge, is_causal=is_causal)
         self._sharing = PrefixSharing(self._passes, hooks, d_vocab=self.d_vocab, pad_id=self.pad_id)
 
@@ -69,7 +72,7 @@ class Subject:
     def load(
         model: str | Path,
         *,
-        device: str = "cpu",
+        device: Device = "cpu",
         dtype: str = "float32",
         chat_template: str | None = None,
         window: int | None = None,
@@ -78,6 +81,7 @@ class Subject:
         """Load a model from a local folder or by hub name, and check the bridge against the plain model.
 
         Args:
+            device: "cpu", "cuda", "cuda:1"; for a model larger than one GPU "auto", or a device map of accelerate.
             dtype: "float32", "bfloat16" or "float16".
             chat_template: None for the tokenizer's own, "plain", or the path of a Jinja file.
             window: tokens that the model reads at once; longer conversations are read in consecutive windows.
@@ -91,16 +95,25 @@ class Subject:
         points, aliases = read_hook_points(loaded.bridge)
         if window is None and not loaded.is_causal:
             window = _max_positions(loaded.bridge, tokenizer, is_causal=False)
+        is_folder = Path(model).is_dir()
         return Subject(
-            name=Path(model).name if Path(model).is_dir() else str(model),
+            name=Path(model).name if is_folder else str(model),
             bridge=loaded.bridge,
             tokenizer=tokenizer,
             hooks=HookTable(points=points, aliases=aliases, widths=widths),
             parity=parity,
             is_causal=loaded.is_causal,
-            source=model,
+            loading=Loading(
+                model=Path(model).resolve() if is_folder else model,
+                device=device,
+                dtype=dtype,
+                chat_template=chat_template,
+                window=window,
+                revision=revision,
+            ),
             chat_template=read_chat_template(chat_template),
             window=window,
+            twin=loaded.twin,
         )
 
     @property
@@ -127,7 +140,15 @@ class Subject:
     @cached_property
     def model_digest(self) -> str:
         """What records name the weights by."""
-        return digest_model(self._source, self.bridge.original_model.config)
+        return digest_model(self.loading.model, self.bridge.original_model.config)
+
+    @cached_property
+    def fused(self) -> FusedModel | None:
+        """The faster way to inputs and outputs of blocks, compared with the bridge when first asked for.
+
+        None where it gives something else. It knows no edits: a capture for a store uses it, an intervention must not.
+        """
+        return fused_model(self._twin, self.bridge, self.capture, self.hook_names)
 
     def resolve(self, hook_name: str) -> str:
         """The canonical name of a hook point.

@@ -12,8 +12,10 @@ from mechprobe.activations.capture import capture, digest_texts
 from mechprobe.activations.rows import span_table
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.activations.store import ActivationStore
+from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import ConfigError, DataError, HookError, StoreError
 from mechprobe.models.batches import TokenBatch
+from mechprobe.models.fused import FusedModel
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Message, Span, Transcript, number_turns
 
@@ -102,20 +104,14 @@ def test_a_capture_that_was_cut_off_ends_with_the_same_bytes(
     class Cut(Exception):
         pass
 
-    n_renders = 0
-    shards = ActivationStore.open(tmp_path / "whole").shards
-    n_allowed = sum(len(shard.facts["transcript_ids"]) for shard in shards[:after])
-
-    def render(self: Subject, transcript: Transcript):
-        nonlocal n_renders
-        n_renders += 1
-        if n_renders > n_allowed:
+    def write(self: StoreWriter, index: int, *args, **options):
+        if index == after:
             raise Cut
-        return original(self, transcript)
+        return original(self, index, *args, **options)
 
-    original = Subject.render
+    original = StoreWriter.write
     with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(Subject, "render", render)
+        patch.setattr(StoreWriter, "write", write)
         run(subject, tmp_path / "cut")
     assert len(list((tmp_path / "cut").glob("shard-*.json"))) == after
     with pytest.raises(StoreError, match="unfinished"):
@@ -138,7 +134,7 @@ def test_a_finished_capture_runs_nothing(
     run(subject, tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     monkeypatch.setattr(Subject, "render", lambda *_: pytest.fail("rendered again"))
-    monkeypatch.setattr(Subject, "capture", lambda *_, **__: pytest.fail("ran again"))
+    monkeypatch.setattr(FusedModel, "capture", lambda *_, **__: pytest.fail("ran again"))
     run(subject, tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
@@ -162,7 +158,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1000, 0, 1000))
-    monkeypatch.setattr(Subject, "capture", lambda *_, **__: pytest.fail("ran the model"))
+    monkeypatch.setattr(FusedModel, "capture", lambda *_, **__: pytest.fail("ran the model"))
     with pytest.raises(StoreError, match="GB free, and about"):
         run(subject, tmp_path)
 
@@ -170,14 +166,14 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(
 def test_activations_that_are_not_finite_name_hook_and_transcript(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original = Subject.capture
+    original = FusedModel.capture
 
-    def broken(self: Subject, batch: TokenBatch, names):
+    def broken(self: FusedModel, batch: TokenBatch, names):
         found = original(self, batch, names)
         found[HOOKS[1]][0, -1] = torch.nan
         return found
 
-    monkeypatch.setattr(Subject, "capture", broken)
+    monkeypatch.setattr(FusedModel, "capture", broken)
     with pytest.raises(StoreError, match=rf"{HOOKS[1]} are not finite in transcript 't\d'"):
         run(subject, tmp_path, select=EVERYTHING)
 
