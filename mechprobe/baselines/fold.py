@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer
 
 from mechprobe.baselines.passages import LabelledTexts, Passages
 from mechprobe.errors import ShapeError
-from mechprobe.probes.estimators import Estimator, fit_selected, refit
+from mechprobe.probes.estimators import RowEstimator, fit_selected, refit
 from mechprobe.probes.matrix import Matrix, stack_rows
 from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import HeldOutRows, LabelledRows, fittable
@@ -110,7 +110,7 @@ class Baseline:
 
 
 def fit_baseline(
-    estimator: Estimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
+    estimator: RowEstimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
 ) -> tuple[Probe, ...]:
     """One probe for each of `fold.columns`: strength chosen on the select units, fitted again on both."""
     columns = fold.columns
@@ -135,7 +135,7 @@ def fit_baseline(
 
 
 def fit_and_score(
-    estimator: Estimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
+    estimator: RowEstimator[Probe], fold: BaselineFold, rows: FoldRows, *, seed: int = 0
 ) -> Float[np.ndarray, "text indicator"]:
     """Scores of the test units; an indicator with one class only among the fit units scores 0."""
     scores = np.zeros((len(fold.test.texts), fold.fit.labels.shape[1]))

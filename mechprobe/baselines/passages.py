@@ -89,6 +89,22 @@ class LabelledTexts(Passages):
         return Passages(texts=chosen.texts, places=chosen.places, n_tokens=chosen.n_tokens)
 
 
+def stacked(parts: Sequence[Passages]) -> Passages:
+    """The units of all parts, one part after another; what is unknown of one part is unknown of all."""
+    places = [part.places for part in parts if part.places is not None]
+    counts = [part.n_tokens for part in parts if part.n_tokens is not None]
+    names = ("turn", "token_in_turn", "token_in_transcript")
+    return Passages(
+        texts=tuple(text for part in parts for text in part.texts),
+        places=Places(
+            **{name: np.concatenate([getattr(one, name) for one in places]) for name in names}
+        )
+        if len(places) == len(parts)
+        else None,
+        n_tokens=np.concatenate(counts) if len(counts) == len(parts) else None,
+    )
+
+
 def places_of_rows(tokens: pd.DataFrame, rows: Int[np.ndarray, "unit"]) -> Places:
     """Places of single rows of a token table: tokens, or spans by their last token.
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from mechprobe.baselines.shuffled import shuffle_labels
 from mechprobe.errors import ConfigError, ShapeError
-from mechprobe.probes.estimators import Estimator, fit_selected
+from mechprobe.probes.estimators import RowEstimator, fit_selected
 from mechprobe.probes.explaining.explanations import attribute, chance_jaccard, mean_jaccard, top_k
 from mechprobe.probes.matrix import size_of, take_rows
 from mechprobe.probes.probe import Probe
@@ -41,7 +41,7 @@ class StabilityConfig:
 
 
 def feature_stability(
-    estimator: Estimator[Probe],
+    estimator: RowEstimator[Probe],
     rows: LabelledRows,
     groups: Int[np.ndarray, "tok"],
     config: StabilityConfig | None = None,

@@ -12,9 +12,8 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int, Int8
 
-from mechprobe.baselines.embeddings import EMBEDDING_LAYER
 from mechprobe.baselines.passages import places_of_rows
-from mechprobe.probes.estimators import Estimator, fit_selected, refit, scores_of
+from mechprobe.probes.estimators import Estimator, RowEstimator, fit_selected, refit, scores_of
 from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.matrix import Matrix
@@ -25,6 +24,9 @@ TOKEN_IDENTITY = "token_identity"
 """Scorer: the token that the probe reads at."""
 TOKEN_POSITION = "token_position"
 """Scorer: logistic regression on where that token stands in its turn and conversation."""
+TOKEN_EMBEDDING = "token_embedding"
+"""Scorer: logistic regression on that token's embedding, before any block."""
+TOKEN_BASELINES = (TOKEN_IDENTITY, TOKEN_POSITION, TOKEN_EMBEDDING)
 
 SMOOTHINGS = (1.0,)
 """Candidates for `fit_token_identity`."""
@@ -35,7 +37,7 @@ class TokenBaseline:
     """An estimator with what it reads at some rows of a store."""
 
     name: str
-    estimator: Estimator[LinearProbe]
+    estimator: RowEstimator[LinearProbe]
     rows: Callable[[Int[np.ndarray, "tok"]], Matrix]
     """The matrix that the estimator reads, for rows of the store."""
 
@@ -43,6 +45,8 @@ class TokenBaseline:
 def token_baselines(
     tokens: pd.DataFrame,
     vectors: Callable[[Int[np.ndarray, "tok"]], np.ndarray] | None = None,
+    *,
+    kinds: Int[np.ndarray, "kind"] | None = None,
 ) -> tuple[TokenBaseline, ...]:
     """The token baselines of a store.
 
@@ -50,8 +54,9 @@ def token_baselines(
         tokens: the store's token table, a conversation's rows together and in the order of the text.
         vectors: how to read the embedding layer at some rows: the store's, if it holds `hook_embed` or
             `blocks.0.hook_resid_pre`, or `embedders.token_vectors`. None: that baseline is left out.
+        kinds: see `one_hot_tokens`; another store is read by the same probes if it is given the first one's.
     """
-    one_hot = one_hot_tokens(tokens["token_id"].to_numpy(dtype=np.int64))
+    one_hot = one_hot_tokens(tokens["token_id"].to_numpy(dtype=np.int64), kinds)
     numbers = position_numbers(tokens)
     found = [
         TokenBaseline(
@@ -72,7 +77,7 @@ def token_baselines(
     ]
     if vectors is not None:
         found.append(
-            TokenBaseline(name=EMBEDDING_LAYER, estimator=_logistic(EMBEDDING_LAYER), rows=vectors)
+            TokenBaseline(name=TOKEN_EMBEDDING, estimator=_logistic(TOKEN_EMBEDDING), rows=vectors)
         )
     return tuple(found)
 
@@ -109,12 +114,20 @@ def score_tokens(
     return scores
 
 
-def one_hot_tokens(token_ids: Int[np.ndarray, "tok"]) -> sp.csr_matrix:
-    """A row for each token, with a 1 in the column of its kind; columns are the kinds that occur, in order."""
-    _, column = np.unique(token_ids, return_inverse=True)
-    n_rows = len(token_ids)
-    ones = np.ones(n_rows, dtype=np.float32)
-    return sp.csr_matrix((ones, column, np.arange(n_rows + 1)))
+def one_hot_tokens(
+    token_ids: Int[np.ndarray, "tok"], kinds: Int[np.ndarray, "kind"] | None = None
+) -> sp.csr_matrix:
+    """A row for each token, with a 1 in the column of its kind; a token of no such kind has a row of zeros.
+
+    Args:
+        kinds: ids of the columns, sorted; None: those that occur.
+    """
+    kinds = np.unique(token_ids) if kinds is None else kinds
+    column = np.searchsorted(kinds, token_ids).clip(max=max(0, len(kinds) - 1))
+    is_known = kinds[column] == token_ids if len(kinds) else np.zeros(len(token_ids), dtype=bool)
+    ends = np.r_[0, np.cumsum(is_known)]
+    ones = np.ones(int(ends[-1]), dtype=np.float32)
+    return sp.csr_matrix((ones, column[is_known], ends), shape=(len(token_ids), len(kinds)))
 
 
 def position_numbers(tokens: pd.DataFrame) -> Float[np.ndarray, "tok 3"]:
@@ -182,5 +195,5 @@ def _log_odds(positive: np.ndarray, negative: np.ndarray, smoothing: float) -> n
     return np.log(rate_pos / rate_neg)
 
 
-def _logistic(name: str) -> Estimator[LinearProbe]:
+def _logistic(name: str) -> RowEstimator[LinearProbe]:
     return Estimator(name=name, reads="acts", fit=fit_logistic, strengths=L2_STRENGTHS)

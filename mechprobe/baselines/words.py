@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mechprobe.baselines.fold import Baseline, BaselineFold, FoldRows, fit_and_score
 from mechprobe.baselines.forest import MIN_IN_LEAF, fit_forest
-from mechprobe.probes.estimators import Estimator, Fit
+from mechprobe.probes.estimators import Estimator, Fit, RowEstimator
 from mechprobe.probes.kinds.boosted import fit_boosted
 from mechprobe.probes.linear import LinearProbe
 from mechprobe.probes.matrix import Matrix, n_nonzero
@@ -110,7 +110,7 @@ class WordScorer:
 
     name: str
     about: str
-    estimator: Estimator[Probe]
+    estimator: RowEstimator[Probe]
     rows: Callable[[BaselineFold], FoldRows]
 
     def score(self, fold: BaselineFold, *, seed: int) -> Float[np.ndarray, "text indicator"]:
@@ -118,7 +118,9 @@ class WordScorer:
         return fit_and_score(self.estimator, fold, self.rows(fold), seed=seed)
 
 
-def _estimator(name: str, fit: Fit[Probe], strengths: Sequence[float]) -> Estimator[Probe]:
+def _estimator(
+    name: str, fit: Fit[LabelledRows, Probe], strengths: Sequence[float]
+) -> RowEstimator[Probe]:
     return Estimator(name=name, reads="feature_acts", fit=fit, strengths=tuple(strengths))
 
 

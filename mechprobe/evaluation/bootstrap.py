@@ -7,7 +7,7 @@ lower one depends on few transcripts, so that one sparse product and one running
 are those of recomputing the AUROC of each resample.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -38,7 +38,7 @@ class Interval:
 def auroc_interval(
     units: Units, *, n_boot: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """AUROC with its transcript-clustered bootstrap interval.
+    """AUROC, over the pairs of one fold each, with its transcript-clustered bootstrap interval.
 
     Resampling shows no spread where the classes are separated perfectly, and too little where fewer than
     ten transcripts hold a class; there the interval is widened to the exact binomial one of as many
@@ -48,11 +48,26 @@ def auroc_interval(
         ShapeError, LabelError: the units cannot be ranked (see `auroc`).
     """
     return resampled_interval(
-        auroc(units.scores, units.is_positive),
+        pair_auroc(units),
         bootstrap_aurocs(units, n_boot=n_boot, seed=seed),
         min(n_clusters(units, positive=True), n_clusters(units, positive=False)),
         level,
     )
+
+
+def pair_auroc(units: Units) -> float:
+    """Share of the pairs within folds that are ranked right, ties counting half; NaN where there is no pair.
+
+    Raises:
+        ShapeError, LabelError: one fit scored all units, and they cannot be ranked (see `auroc`).
+    """
+    if units.fold is None:
+        return auroc(units.scores, units.is_positive)
+    parts = list(units.parts())
+    if not parts:
+        return float("nan")
+    values = [auroc(part.scores, part.is_positive) for part in parts]
+    return float(np.average(values, weights=[part.n_pairs for part in parts]))
 
 
 def resampled_interval(
@@ -87,16 +102,16 @@ def auroc_difference(
     """
     draws = bootstrap_differences(first, second, n_boot=n_boot, seed=seed)
     kept = draws[np.isfinite(draws)]
-    value = auroc(first.scores, first.is_positive) - auroc(second.scores, second.is_positive)
+    value = pair_auroc(first) - pair_auroc(second)
     low, high = _percentiles(kept, level) if len(kept) else (-1.0, 1.0)
     return Interval(value=value, low=low, high=high, n_degenerate=len(draws) - len(kept))
 
 
 def check_paired(first: Units, second: Units) -> None:
-    """Raise unless both scorers have the same units, in the same order.
+    """Raise unless both scorers have the same units, in the same order and folds.
 
     Raises:
-        LabelError: the two do not have the same labels and transcripts.
+        LabelError: the two do not have the same labels, transcripts and folds.
         ShapeError: they differ in length.
     """
     if len(first.scores) != len(second.scores):
@@ -105,9 +120,13 @@ def check_paired(first: Units, second: Units) -> None:
             "difference needs both on the same units."
         )
     same = (first.is_positive == second.is_positive) & (first.clusters == second.clusters)
+    if first.fold is not None and second.fold is not None:
+        same &= first.fold == second.fold
+    elif first.fold is not second.fold:
+        same &= False
     if not same.all():
         raise LabelError(
-            f"{int((~same).sum())} of {len(same)} units have another label or transcript in the second "
+            f"{int((~same).sum())} of {len(same)} units have another label, transcript or fold in the second "
             "scorer; bring both into the same order."
         )
 
@@ -134,7 +153,32 @@ def bootstrap_aurocs(units: Units, *, n_boot: int, seed: int) -> Float[np.ndarra
 def resampled_aurocs(
     units: Units, cluster: Int[np.ndarray, "unit"], counts: Float[np.ndarray, "draw cluster"]
 ) -> Float[np.ndarray, "draw"]:
-    """AUROC of each resample; `counts` says how often a draw takes each cluster."""
+    """AUROC of each resample, over the pairs of one fold each; `counts` says how often a draw takes each cluster."""
+    if units.fold is None:
+        wins, n_pairs = _resampled_wins(units, cluster, counts)
+    else:
+        numbers, of_unit = np.unique(units.fold, return_inverse=True)
+        wins, n_pairs = np.zeros(len(counts)), np.zeros(len(counts))
+        for number in range(len(numbers)):
+            here = of_unit == number
+            if not 0 < units.is_positive[here].sum() < here.sum():
+                continue
+            part = replace(
+                units,
+                scores=units.scores[here],
+                is_positive=units.is_positive[here],
+                clusters=units.clusters[here],
+                fold=None,
+            )
+            of_part = _resampled_wins(part, cluster[here], counts)
+            wins, n_pairs = wins + of_part[0], n_pairs + of_part[1]
+    return np.divide(wins, n_pairs, out=np.full(len(counts), np.nan), where=n_pairs > 0)
+
+
+def _resampled_wins(
+    units: Units, cluster: Int[np.ndarray, "unit"], counts: Float[np.ndarray, "draw cluster"]
+) -> tuple[Float[np.ndarray, "draw"], Float[np.ndarray, "draw"]]:
+    """Pairs that are ranked right in each resample, and all its pairs."""
     check_scores(units.scores, units.is_positive)
     order = np.argsort(units.scores[units.is_positive], kind="stable")
     positives, pos = units.scores[units.is_positive][order], cluster[units.is_positive][order]
@@ -148,8 +192,7 @@ def resampled_aurocs(
         wins[start : start + step] = np.einsum("pr,pr->r", beaten, drawn[pos])
     n_clusters = counts.shape[1]
     of_pos, of_neg = (np.bincount(side, minlength=n_clusters) for side in (pos, neg))
-    n_pairs = (counts @ of_pos) * (counts @ of_neg)
-    return np.divide(wins, n_pairs, out=np.full(len(counts), np.nan), where=n_pairs > 0)
+    return wins, (counts @ of_pos) * (counts @ of_neg)
 
 
 def _gains(

@@ -5,6 +5,9 @@ half; their means are the AUROC, and their spread is its variance (DeLong et al.
 placements in n log n steps (Sun & Xu, IEEE Signal Processing Letters 21, 2014). Where units share transcripts, the
 sums of whole transcripts take the place of the single placements, and the product of a transcript's two sums
 enters too (Obuchowski, Biometrics 53, 1997); with one unit a transcript this is DeLong's variance.
+
+Of units with folds a placement is among the fold's own, and weighs as the pairs that it is a mean of: the figure is a
+ratio of sums over folds, and so is its linearised variance.
 """
 
 import math
@@ -27,6 +30,13 @@ class Placements:
     """Share of the negatives below, ties half."""
     of_negatives: Float[np.ndarray, "negative"]
     """Share of the positives above, ties half."""
+    weights: tuple[Float[np.ndarray, "positive"], Float[np.ndarray, "negative"]]
+    """How much each counts, of mean 1; units of another fold's size count more or less."""
+
+    @property
+    def value(self) -> float:
+        """The AUROC: the weighted mean of the positives' placements."""
+        return float((self.weights[0] * self.of_positives).mean())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +60,23 @@ def placements(units: Units) -> Placements:
     """
     check_scores(units.scores, units.is_positive)
     positive = units.is_positive
-    ranks = rankdata(units.scores)
-    n_pos = int(positive.sum())
-    n_neg = len(positive) - n_pos
-    below = ranks[positive] - rankdata(units.scores[positive])
-    not_above = ranks[~positive] - rankdata(units.scores[~positive])
-    return Placements(of_positives=below / n_neg, of_negatives=1 - not_above / n_pos)
+    fold = np.zeros(len(positive), np.int64) if units.fold is None else units.fold
+    below, above, weight = np.zeros((3, len(positive)))
+    n_pairs = units.n_pairs
+    for number in np.unique(fold):
+        pos, neg = (np.flatnonzero((fold == number) & side) for side in (positive, ~positive))
+        if not len(pos) or not len(neg):
+            continue  # nothing to compare with: their weight is 0
+        ranks = rankdata(units.scores[np.r_[pos, neg]])
+        below[pos] = (ranks[: len(pos)] - rankdata(units.scores[pos])) / len(neg)
+        above[neg] = 1 - (ranks[len(pos) :] - rankdata(units.scores[neg])) / len(pos)
+        weight[pos] = len(neg) * int(positive.sum()) / n_pairs
+        weight[neg] = len(pos) * int((~positive).sum()) / n_pairs
+    return Placements(
+        of_positives=below[positive],
+        of_negatives=above[~positive],
+        weights=(weight[positive], weight[~positive]),
+    )
 
 
 def delong_auroc(
@@ -70,8 +91,7 @@ def delong_auroc(
         ShapeError, LabelError: the units cannot be ranked (see `auroc`).
     """
     found = placements(units)
-    value = float(found.of_positives.mean())
-    return _normal(value, _variance(found, units, clustered=clustered), level, null)
+    return _normal(found.value, _variance(found, units, clustered=clustered), level, null)
 
 
 def delong_difference(
@@ -87,9 +107,9 @@ def delong_difference(
     apart = Placements(
         of_positives=one.of_positives - other.of_positives,
         of_negatives=one.of_negatives - other.of_negatives,
+        weights=one.weights,
     )
-    value = float(apart.of_positives.mean())
-    return _normal(value, _variance(apart, first, clustered=clustered), level, 0.0)
+    return _normal(apart.value, _variance(apart, first, clustered=clustered), level, 0.0)
 
 
 def _variance(found: Placements, units: Units, *, clustered: bool) -> float:
@@ -98,11 +118,12 @@ def _variance(found: Placements, units: Units, *, clustered: bool) -> float:
     cluster = np.unique(units.clusters, return_inverse=True)[1] if clustered else np.arange(n_units)
     n_clusters = int(cluster.max()) + 1
     sums: list[np.ndarray] = []
-    for values, side in (
-        (found.of_positives, units.is_positive),
-        (found.of_negatives, ~units.is_positive),
+    for values, weight, side in (
+        (found.of_positives, found.weights[0], units.is_positive),
+        (found.of_negatives, found.weights[1], ~units.is_positive),
     ):
-        centred = np.bincount(cluster[side], weights=values - values.mean(), minlength=n_clusters)
+        influence = weight * (values - found.value)
+        centred = np.bincount(cluster[side], weights=influence, minlength=n_clusters)
         sums.append(centred / len(values))
     held = [len(np.unique(cluster[side])) for side in (units.is_positive, ~units.is_positive)]
     if min(held) < 2:

@@ -44,6 +44,8 @@ def detection_row(
 ) -> dict[str, object]:
     """One row: what a scorer is worth on these units; no figure (NaN) with fewer than five positives or no negative.
 
+    The AUROC is over the pairs within folds; the rates take the scores as they are, on one scale.
+
     Args:
         unit: what is ranked, for instance "span", "hard_negative", "turn", "transcript", "mixed".
         hook_name: where the scorer reads; empty for scorers that read text.
@@ -52,7 +54,7 @@ def detection_row(
     n_neg = len(units.is_positive) - n_pos
     interval = (
         auroc_interval(units, n_boot=n_boot, seed=seed)
-        if n_pos >= MIN_POSITIVES and n_neg
+        if n_pos >= MIN_POSITIVES and units.n_pairs
         else Interval(value=np.nan, low=np.nan, high=np.nan)
     )
     return {

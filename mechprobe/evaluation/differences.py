@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mechprobe.evaluation.bootstrap import auroc_difference
+from mechprobe.evaluation.bootstrap import auroc_difference, pair_auroc
 from mechprobe.evaluation.delong import delong_difference
-from mechprobe.evaluation.metrics import auroc
 from mechprobe.evaluation.swapping import swap_p_value
 from mechprobe.evaluation.units import Units
 
@@ -45,8 +44,8 @@ def difference_of(
     """
     resampled = auroc_difference(first, second, n_boot=n_boot, seed=seed, level=level)
     return Difference(
-        first=auroc(first.scores, first.is_positive),
-        second=auroc(second.scores, second.is_positive),
+        first=pair_auroc(first),
+        second=pair_auroc(second),
         value=resampled.value,
         low=resampled.low,
         high=resampled.high,

@@ -1,14 +1,22 @@
 """Probes fitted on some scenarios score the tokens of others: the out-of-fold part of a detection study."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float32, Int, Int8
 
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS, shuffle_held_out, shuffle_labels
-from mechprobe.probes.estimators import Reads, find_estimator, fit_selected, refit, scores_of
+from mechprobe.probes.estimators import (
+    Reads,
+    RowEstimator,
+    find_estimator,
+    fit_selected,
+    refit,
+    scores_of,
+)
 from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
 from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.labels.labelling import LabelRule
@@ -54,7 +62,7 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Calibrated:
-    """A probe set, and the mean and spread of its scores on negative tokens of the select conversations."""
+    """A probe set, and the mean and spread of its scores on negatives of the select conversations."""
 
     probes: ProbeSet
     columns: Int[np.ndarray, "fitted"]
@@ -90,6 +98,21 @@ def fit_fold(
     Args:
         rule: says how the classes are balanced, among the rows fitted on; None: as they are.
     """
+    scorers = {name: find_estimator(name) for name in estimators}
+    scorers[SHUFFLED_LABELS] = find_estimator("dense_logistic")
+    yield from fit_scorers(fold, labelled, source, scorers, rule=rule, seed=seed)
+
+
+def fit_scorers(
+    fold: Fold,
+    labelled: LabelledTokens,
+    source: TokenSource,
+    scorers: Mapping[str, RowEstimator[Any]],
+    *,
+    rule: LabelRule | None = None,
+    seed: int = 0,
+) -> Iterator[Calibrated]:
+    """Estimators by the names that tables call them; see `fit_fold`."""
     fit = labelled.take(fold.fit[labelled.conversation])
     select = labelled.take(fold.select[labelled.conversation])
     fit_labels, select_labels = fit.labels, select.labels
@@ -99,8 +122,6 @@ def fit_fold(
         fit_labels = draw_balanced(fit_labels, ratio, seed)
         select_labels = draw_balanced(select_labels, ratio, seed)
     columns = fittable(fit_labels)
-    scorers = {name: find_estimator(name) for name in estimators}
-    scorers[SHUFFLED_LABELS] = find_estimator("dense_logistic")
     if rule and rule.balance == "weights":
         scorers = {name: with_class_weights(one) for name, one in scorers.items()}
     for reads in ("acts", "feature_acts"):
@@ -120,7 +141,7 @@ def fit_fold(
             else:
                 probes = fit_selected(estimator, rows, held, seed=seed)
                 probes = refit(estimator, rows, held, probes, seed=seed)
-            mean, std = _negatives(scores_of(probes, held.X), held.labels)
+            mean, std = negatives_of(scores_of(probes, held.X), held.labels)
             yield Calibrated(
                 probes=ProbeSet(
                     scorer=scorer,
@@ -169,10 +190,13 @@ def score_views(
     ]
 
 
-def _negatives(
-    scores: Float[np.ndarray, "tok fitted"], labels: Int8[np.ndarray, "tok fitted"]
+def negatives_of(
+    scores: Float[np.ndarray, "unit fitted"], labels: Int8[np.ndarray, "unit fitted"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of each column's negatives; 0 and 1 where there is no spread."""
+    """Mean and spread of each column's negatives, 0 and 1 where there is no spread: what a fold's scores are scaled by.
+
+    They are the negatives that choose strengths, for every scorer: tokens, turns or texts, whatever it was fitted on.
+    """
     mean, std = np.zeros(labels.shape[1]), np.ones(labels.shape[1])
     for at in range(labels.shape[1]):
         negatives = scores[labels[:, at] == NEGATIVE, at]

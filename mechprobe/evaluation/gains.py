@@ -2,7 +2,7 @@
 
 A probe on another model's transcripts may read no more than their length and their words. So each scorer is set
 against each baseline on the very units that both scored, by turn, by transcript and by the paper's mixture: in its
-place ("alone"), and beside it ("added": the mean of both scorers' ranks, which fits nothing). The p-values of one
+place ("alone"), and beside it ("added": the mean of both scorers' ranks in their fold, which fits nothing). The p-values of one
 comparison are corrected together (Holm): the best of twenty scorers is not a discovery.
 """
 
@@ -106,10 +106,10 @@ def _against(
     for scorer, table in by_scorer.items():
         first, second = _shared(table, by_scorer[baseline])
         if names["comparison"] == ADDED:
-            ranks = rankdata(first.scores) + rankdata(second.scores)
-            first = replace(first, scores=ranks / 2)
+            first = replace(first, scores=(_ranks(first) + _ranks(second)) / 2)
         n_pos = int(first.is_positive.sum())
-        if scorer != baseline and min(n_pos, len(first.is_positive) - n_pos) >= FEWEST:
+        is_enough = min(n_pos, len(first.is_positive) - n_pos) >= FEWEST and first.n_pairs > 0
+        if scorer != baseline and is_enough:
             found[scorer] = difference_of(first, second, **draws), first
     corrected = holm([difference.p_value for difference, _ in found.values()])
     return [
@@ -132,9 +132,21 @@ def _against(
     ]
 
 
+def _ranks(units: Units) -> np.ndarray:
+    """Rank of each unit among those of its fold, from 0 to 1."""
+    ranks = np.zeros(len(units.scores))
+    fold = np.zeros(len(ranks)) if units.fold is None else units.fold
+    for number in np.unique(fold):
+        here = fold == number
+        ranks[here] = rankdata(units.scores[here]) / here.sum()
+    return ranks
+
+
 def _shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Units, Units]:
     """Both scorers on the units that both have, in one order."""
-    keys = [*_KEYS, "is_positive"]
+    # A table of one's own may lack folds; then one fit scored all.
+    has_folds = "fold" in first.columns and bool((first["fold"] >= 0).any())
+    keys = [*_KEYS, "is_positive", *(["fold"] if has_folds else [])]
     both = first[[*keys, "score"]].merge(second[[*keys, "score"]], on=keys, validate="one_to_one")
     clusters = pd.factorize(both["transcript_id"])[0].astype(np.int64)
     is_positive = both["is_positive"].to_numpy(dtype=bool)
@@ -143,6 +155,7 @@ def _shared(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Units, Units]:
             scores=both[name].to_numpy(dtype=np.float64),
             is_positive=is_positive,
             clusters=clusters,
+            fold=both["fold"].to_numpy(dtype=np.int64) if has_folds else None,
         )
         for name in ("score_x", "score_y")
     )

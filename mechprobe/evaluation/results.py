@@ -51,7 +51,8 @@ class Detection:
     roc: pd.DataFrame
     """`roc.parquet`: columns ROC_COLUMNS."""
     scores: pd.DataFrame
-    """`scores.parquet`: indicator, scorer, unit, hook_name, is_positive, score, and SCORE_KEYS."""
+    """`scores.parquet`: indicator, scorer, unit, hook_name, is_positive, score, fold (-1 where one fit scored all),
+    and SCORE_KEYS."""
     comparisons: pd.DataFrame
     """`comparisons.parquet`: paired differences of AUROC, columns COMPARISON_COLUMNS."""
     bank: ProbeBank
@@ -104,6 +105,7 @@ class Collector:
                 hook_name=hook_name,
                 is_positive=units.is_positive,
                 score=units.scores.astype(np.float32),
+                fold=-1 if units.fold is None else units.fold,
             )
             self._scores.append(named)
 
@@ -146,4 +148,4 @@ def _are_paired(first: Units, second: Units) -> bool:
     same = np.array_equal(first.clusters, second.clusters) and np.array_equal(
         first.is_positive, second.is_positive
     )
-    return same and MIN_POSITIVES <= int(first.is_positive.sum()) < len(first.is_positive)
+    return same and int(first.is_positive.sum()) >= MIN_POSITIVES and first.n_pairs > 0

@@ -3,8 +3,8 @@
 If two scorers are equally good in the sense that their ranks could be exchanged, then swapping them in any set of
 transcripts changes nothing (after Venkatraman & Begg, Biometrika 83, 1996). Scores are ranked first, since a logit
 and a judge's 1-10 cannot be swapped. Swapping changes which pairs are compared, yet the difference of the two
-AUROCs stays linear in the signs of the transcripts: what a transcript contributes, over all pairs that it is
-in, is the mean of the two kinds of pairs
+AUROCs stays linear in the signs of the transcripts: what a transcript contributes, over all pairs of one fold that it
+is in, is the mean of the two kinds of pairs
 
     (first against first - second against second) and, with the sign of its side, (first against second - second
     against first),
@@ -56,13 +56,25 @@ def swap_p_value(
 def contributions(first: Units, second: Units) -> Float[np.ndarray, "cluster"]:
     """What each transcript adds to the difference of the AUROCs; swapping it turns the sign."""
     check_paired(first, second)
+    codes = np.unique(first.clusters)
+    total = np.zeros(len(codes))
+    if first.fold is None:
+        _add_wins(total, codes, first, second)
+        return total / (2 * int(first.is_positive.sum()) * int((~first.is_positive).sum()))
+    for mine, theirs in zip(first.parts(), second.parts(), strict=True):
+        _add_wins(total, codes, mine, theirs)
+    return total / (2 * first.n_pairs)
+
+
+def _add_wins(
+    total: Float[np.ndarray, "cluster"], codes: np.ndarray, first: Units, second: Units
+) -> None:
+    """Add the pairs that one fit has scored."""
     for units in (first, second):
         check_scores(units.scores, units.is_positive)
     positive = first.is_positive
-    cluster = np.unique(first.clusters, return_inverse=True)[1]
+    cluster = np.searchsorted(codes, first.clusters)
     ranks = [rankdata(units.scores) for units in (first, second)]
-    n_pairs = int(positive.sum()) * int((~positive).sum())
-    total = np.zeros(int(cluster.max()) + 1)
     for mine, sign in ((0, 1), (1, -1)):
         for other in (0, 1):
             wins = _share_below(ranks[mine][positive], ranks[other][~positive])
@@ -70,7 +82,6 @@ def contributions(first: Units, second: Units) -> Float[np.ndarray, "cluster"]:
             # A negative of the first scorer loses to positives of either, and the other way round.
             losses = -_share_below(ranks[mine][~positive], ranks[other][positive])
             total += sign * np.bincount(cluster[~positive], weights=losses, minlength=len(total))
-    return total / (2 * n_pairs)
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "unit"]:

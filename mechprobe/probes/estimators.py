@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int8
@@ -39,10 +39,12 @@ Reads = Literal["acts", "feature_acts"]
 
 P = TypeVar("P", bound=Probe)
 P_co = TypeVar("P_co", bound=Probe, covariant=True)
+D = TypeVar("D")
+D_contra = TypeVar("D_contra", contravariant=True)
 
 
 @runtime_checkable
-class Fit(Protocol[P_co]):
+class Fit(Protocol[D_contra, P_co]):
     """Fit all indicators: for each strength, one probe for each indicator. Deterministic in the seed.
 
     What is fitted in steps or rounds takes their number for its strength: one fit passes all candidates, so that
@@ -50,34 +52,42 @@ class Fit(Protocol[P_co]):
     """
 
     def __call__(
-        self, rows: LabelledRows, strengths: Sequence[float], *, seed: int
+        self, data: D_contra, /, strengths: Sequence[float], *, seed: int
     ) -> Sequence[tuple[P_co, ...]]:
         """See the class."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimator(Generic[P_co]):
-    """A way to fit probes, with the candidates for its one setting."""
+class Estimator(Generic[D_contra, P_co]):
+    """A way to fit probes to labelled rows, or to labelled units, with the candidates for its one setting."""
 
     name: str
     """The scorer's name in tables, for instance "dense_logistic"."""
     reads: Reads
     """Raw activations, or the features of an SAE."""
-    fit: Fit[P_co]
+    fit: Fit[D_contra, P_co]
     strengths: tuple[float, ...]
     """Candidates, the simplest or smoothest first: of equals the first is chosen."""
 
 
-def _dense(name: str, fit: Fit[Probe], strengths: Sequence[float] = (0.0,)) -> Estimator[Probe]:
+RowEstimator: TypeAlias = Estimator[LabelledRows, P_co]
+"""Learns from rows that each have a label; those that learn from whole units stand in `kinds.sequence_estimators`."""
+
+
+def _dense(
+    name: str, fit: Fit[LabelledRows, Probe], strengths: Sequence[float] = (0.0,)
+) -> RowEstimator[Probe]:
     return Estimator(name=name, reads="acts", fit=fit, strengths=tuple(strengths))
 
 
-def _sae(name: str, fit: Fit[Probe], strengths: Sequence[float] = (0.0,)) -> Estimator[Probe]:
+def _sae(
+    name: str, fit: Fit[LabelledRows, Probe], strengths: Sequence[float] = (0.0,)
+) -> RowEstimator[Probe]:
     return Estimator(name=name, reads="feature_acts", fit=fit, strengths=tuple(strengths))
 
 
-ESTIMATORS: dict[str, Estimator[Probe]] = {
+ESTIMATORS: dict[str, RowEstimator[Probe]] = {
     estimator.name: estimator
     for estimator in (
         _dense("dense_logistic", fit_logistic, L2_STRENGTHS),
@@ -99,7 +109,7 @@ ESTIMATORS: dict[str, Estimator[Probe]] = {
 }
 
 
-def find_estimator(name: str) -> Estimator[Any]:
+def find_estimator(name: str) -> RowEstimator[Any]:
     """The estimator of that name; which class of probe it fits follows from the name.
 
     Raises:
@@ -111,7 +121,7 @@ def find_estimator(name: str) -> Estimator[Any]:
 
 
 def fit_selected(
-    estimator: Estimator[P], rows: LabelledRows, select: HeldOutRows | None, *, seed: int = 0
+    estimator: RowEstimator[P], rows: LabelledRows, select: HeldOutRows | None, *, seed: int = 0
 ) -> tuple[P, ...]:
     """One probe for each indicator, with the strength of highest AUROC on the select rows.
 
@@ -120,11 +130,27 @@ def fit_selected(
     Args:
         select: rows of other groups than those fitted on, with labels for the same indicators.
     """
-    if select is None or len(estimator.strengths) == 1:
+
+    def score(probes: Sequence[P]) -> np.ndarray:
+        assert select is not None
+        return scores_of(probes, select.X)
+
+    return fit_chosen(estimator, rows, select and select.labels, score, seed=seed)
+
+
+def fit_chosen(
+    estimator: Estimator[D, P],
+    data: D,
+    labels: Int8[np.ndarray, "unit indicator"] | None,
+    score: Callable[[Sequence[P]], Float[np.ndarray, "unit candidate"]],
+    *,
+    seed: int = 0,
+) -> tuple[P, ...]:
+    """One probe for each indicator, with the strength that `choose` takes; the middle one without held-out labels."""
+    if labels is None or len(estimator.strengths) == 1:
         middle = estimator.strengths[len(estimator.strengths) // 2]
-        return estimator.fit(rows, [middle], seed=seed)[0]
-    candidates = estimator.fit(rows, estimator.strengths, seed=seed)
-    return choose(candidates, select.labels, lambda probes: scores_of(probes, select.X))
+        return estimator.fit(data, [middle], seed=seed)[0]
+    return choose(estimator.fit(data, estimator.strengths, seed=seed), labels, score)
 
 
 def choose(
@@ -152,7 +178,7 @@ def choose(
 
 
 def refit(
-    estimator: Estimator[P],
+    estimator: RowEstimator[P],
     rows: LabelledRows,
     select: HeldOutRows,
     chosen: Sequence[P],
@@ -165,8 +191,15 @@ def refit(
         labels=np.concatenate([rows.labels, select.labels]),
         indicators=rows.indicators,
     )
+    return fit_again(estimator, both, chosen, seed=seed)
+
+
+def fit_again(
+    estimator: Estimator[D, P], data: D, chosen: Sequence[P], *, seed: int = 0
+) -> tuple[P, ...]:
+    """Each indicator's probe with the strength that was chosen for it, fitted on other data."""
     strengths = sorted({strength_of(probe) for probe in chosen}, reverse=True)
-    fitted = dict(zip(strengths, estimator.fit(both, strengths, seed=seed), strict=True))
+    fitted = dict(zip(strengths, estimator.fit(data, strengths, seed=seed), strict=True))
     return tuple(fitted[strength_of(probe)][at] for at, probe in enumerate(chosen))
 
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from mechprobe.activations.rows import span_table
 from mechprobe.activations.store import ActivationStore
-from mechprobe.baselines.embedders import sentence_embedder, token_embedder
+from mechprobe.baselines.embedders import sentence_embedder, token_embedder, token_vectors
 from mechprobe.baselines.embeddings import EMBEDDING_LAYER, SENTENCE_EMBEDDING, Embed
 from mechprobe.evaluation.folds import TokenSource
 from mechprobe.evaluation.gains import gain_table
@@ -24,6 +24,7 @@ from mechprobe.probes.exchange.artefact import Artefact
 from mechprobe.probes.labels.examples import MISALIGNED
 from mechprobe.study.feature_tables import write_feature_tables
 from mechprobe.study.heat_maps import write_heat_maps
+from mechprobe.study.neutral import neutral_digest, neutral_folder, read_neutral_set
 from mechprobe.study.reading import open_features
 from mechprobe.study.run import Run
 from mechprobe.study.stages import Stage
@@ -33,6 +34,7 @@ TURN_TABLES = (
     "views.parquet",
     "thresholds.parquet",
     "calibration.parquet",
+    "reliability.parquet",
     "decomposition.parquet",
     "gains.parquet",
 )
@@ -49,9 +51,18 @@ def probe_stage(run: Run, sae_digest: str) -> Stage:
         name="probe",
         folder=run.folder / "probes",
         config=run.settings(setting),
-        inputs={"features": sae_digest, "model": run.model_digest},
+        inputs={
+            "features": sae_digest,
+            "model": run.model_digest,
+            **(
+                {}
+                if is_organism or not run.config.turns.neutral
+                else {"neutral": neutral_digest(run)}
+            ),
+        },
         run=lambda: _detect(run),
         outputs=tuple(run.folder / name for name in (*names, GEOMETRY)),
+        partial=(neutral_folder(run),),
         seed=run.config.seed,
     )
 
@@ -94,7 +105,14 @@ def _write_turn_tables(run: Run, study: TurnStudy) -> None:
         n_boot=config.n_boot,
         seed=config.seed,
     )
-    tables = (study.views, study.thresholds, study.calibration, study.decomposition, gains)
+    tables = (
+        study.views,
+        study.thresholds,
+        study.calibration,
+        study.reliability,
+        study.decomposition,
+        gains,
+    )
     for name, table in zip(TURN_TABLES, tables, strict=True):
         table.to_parquet(run.folder / name)
 
@@ -141,6 +159,8 @@ def _study_turns(run: Run) -> TurnStudy:
         run.config.turns,
         unions=unions_of(run.taxonomy, indicators),
         embedders=_embedders(run),
+        token_vectors=lambda token_ids: token_vectors(run.subject, token_ids),
+        neutral=read_neutral_set(run),
     )
 
 

@@ -107,9 +107,9 @@ def test_each_token_baseline_finds_what_it_alone_can_read() -> None:
             roc_auc_score(labels[test, at], probe.score(one.rows(test)))
             for at, probe in enumerate(probes)
         ]
-    assert found["token_identity"][0] == found["embedding_layer"][0] == 1.0
+    assert found["token_identity"][0] == found["token_embedding"][0] == 1.0
     assert found["token_position"][1] == 1.0
-    for name, at in (("token_identity", 1), ("embedding_layer", 1), ("token_position", 0)):
+    for name, at in (("token_identity", 1), ("token_embedding", 1), ("token_position", 0)):
         assert found[name][at] == pytest.approx(0.5, abs=0.12)
     assert [one.name for one in token_baselines(tokens)] == ["token_identity", "token_position"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechprobe.evaluation.bootstrap import cluster_draws
+from mechprobe.evaluation.bootstrap import cluster_draws, pair_auroc, resampled_aurocs
 from mechprobe.evaluation.folds import Fold
 from mechprobe.evaluation.transfers.domains import (
     Domains,
@@ -21,13 +21,8 @@ from mechprobe.evaluation.transfers.generalisation import (
     generalisation_table,
     generalise,
 )
-from mechprobe.evaluation.transfers.stratified import (
-    clusters_of,
-    stratified_auroc,
-    stratified_draws,
-)
 from mechprobe.evaluation.transfers.transfer import TRANSFER_COLUMNS, transfer_table
-from mechprobe.evaluation.units import Units
+from mechprobe.evaluation.units import Units, joined
 
 
 def two_domains(n: int, *, shared: bool = False) -> Domains:
@@ -121,9 +116,9 @@ def test_a_resample_is_the_auroc_of_the_units_it_took() -> None:
         )
         for number in range(2)
     ]
-    codes = clusters_of(parts)
-    counts = cluster_draws(len(codes), 40, 0)
-    found = stratified_draws(parts, codes, counts)
+    whole = joined(parts)
+    counts = cluster_draws(12, 40, 0)
+    found = resampled_aurocs(whole, whole.clusters, counts)
     for draw, value in zip(counts, found, strict=True):
         taken = [
             Units(
@@ -134,7 +129,7 @@ def test_a_resample_is_the_auroc_of_the_units_it_took() -> None:
             for part in parts
             for times in [draw[part.clusters].astype(int)]
         ]
-        assert value == pytest.approx(stratified_auroc(taken), nan_ok=True)
+        assert value == pytest.approx(pair_auroc(joined(taken)), nan_ok=True)
 
 
 def matrix_of(values: np.ndarray, *, scaled: bool = False) -> pd.DataFrame:
@@ -260,7 +255,7 @@ def test_cells_of_one_domain_share_their_draws_and_other_domains_do_not() -> Non
                 scorer=("probe", ""),
                 indicator="x",
                 unit="turn",
-                parts=(units,),
+                units=units,
             )
             for trained, tested in (("c", first), ("d", second))
         ]

@@ -14,7 +14,6 @@ from mechprobe.probes.bank import ProbeBank
 from mechprobe.probes.estimators import ESTIMATORS, Estimator, fit_selected
 from mechprobe.probes.kinds.sequence_estimators import (
     SEQUENCE_ESTIMATORS,
-    SequenceEstimator,
     fit_units_selected,
 )
 from mechprobe.probes.kinds.sequences import LabelledUnits, SequenceProbe
@@ -32,7 +31,7 @@ from tests.probes.planted import (
 )
 
 Labelled = LabelledRows | LabelledUnits
-AnyEstimator = Estimator[Probe] | SequenceEstimator[SequenceProbe]
+AnyEstimator = Estimator[Labelled, Probe]
 
 BLIND = {"dense_diff_of_means", "dense_lat", "dense_pca", "random_direction"}
 """What one massive coordinate, or the lack of any label, keeps from finding what is planted."""
@@ -40,9 +39,9 @@ BLIND = {"dense_diff_of_means", "dense_lat", "dense_pca", "random_direction"}
 
 def data_for(estimator: AnyEstimator, seed: int) -> Labelled:
     sparse = estimator.reads == "feature_acts"
-    if isinstance(estimator, Estimator):
-        return planted_rows(seed, sparse=sparse)
-    return planted_units(seed, sparse=sparse)
+    if estimator.name in SEQUENCE_ESTIMATORS:
+        return planted_units(seed, sparse=sparse)
+    return planted_rows(seed, sparse=sparse)
 
 
 def fit(
@@ -52,10 +51,8 @@ def fit(
 
 
 def select(estimator: AnyEstimator, data: Labelled, more: Labelled | None) -> tuple[Probe, ...]:
-    if isinstance(estimator, Estimator):
-        assert isinstance(data, LabelledRows)
+    if isinstance(data, LabelledRows):
         return fit_selected(estimator, data, more and held_out(more))
-    assert isinstance(data, LabelledUnits)
     return fit_units_selected(estimator, data, more and held_out_units(more))
 
 

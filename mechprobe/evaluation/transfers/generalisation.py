@@ -2,7 +2,7 @@
 
 The matrix has a row for each domain that is trained on, and one more for all the others together (leave one out).
 Probes and text baselines go through the same folds, so that they differ in nothing but what they read; within a cell
-only units that the same fit has scored are compared (`stratified`).
+only units that the same fit has scored are compared (see `units`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,16 +14,10 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from mechprobe.evaluation.bootstrap import cluster_draws, n_clusters, resampled_interval
+from mechprobe.evaluation.bootstrap import auroc_interval, pair_auroc
 from mechprobe.evaluation.folds import Fold
 from mechprobe.evaluation.transfers.domains import Domains, folds_from, folds_without
-from mechprobe.evaluation.transfers.stratified import (
-    clusters_of,
-    stratified_auroc,
-    stratified_chance,
-    stratified_draws,
-)
-from mechprobe.evaluation.units import Units
+from mechprobe.evaluation.units import Units, joined
 
 ALL_OTHERS = "all_others"
 """`trained_on` of the row that leaves the tested domain out."""
@@ -71,23 +65,23 @@ class Cell:
     scorer: Scorer
     indicator: str
     unit: str
-    parts: tuple[Units, ...]
-    """The units of each fold; the clusters are conversations."""
+    units: Units
+    """With their folds; the clusters are conversations."""
 
     @property
     def n_pos(self) -> int:
         """Positives among the units."""
-        return sum(int(part.is_positive.sum()) for part in self.parts)
+        return int(self.units.is_positive.sum())
 
     @property
     def n_neg(self) -> int:
         """Negatives among the units."""
-        return sum(len(part.is_positive) for part in self.parts) - self.n_pos
+        return len(self.units.is_positive) - self.n_pos
 
     @property
     def auroc(self) -> float:
         """Share of the pairs within folds that are ranked right; NaN where there is none."""
-        return stratified_auroc(self.parts)
+        return pair_auroc(self.units)
 
     @property
     def is_too_few(self) -> bool:
@@ -160,19 +154,14 @@ def _cells(
                         scorer=scorer,
                         indicator=column,
                         unit=unit,
-                        parts=tuple(units),
+                        units=joined(units),
                     )
 
 
 def _row(cell: Cell, *, n_boot: int, seed: int) -> dict[str, object]:
     value = low = high = np.nan
-    codes = clusters_of(cell.parts)
     if not cell.is_too_few:
-        draws = stratified_draws(cell.parts, codes, cluster_draws(len(codes), n_boot, seed))
-        n_independent = min(
-            sum(n_clusters(part, positive=side) for part in cell.parts) for side in (True, False)
-        )
-        interval = resampled_interval(cell.auroc, draws, n_independent)
+        interval = auroc_interval(cell.units, n_boot=n_boot, seed=seed)
         value, low, high = interval.value, interval.low, interval.high
     return {
         "trained_on": cell.trained_on,
@@ -184,9 +173,9 @@ def _row(cell: Cell, *, n_boot: int, seed: int) -> dict[str, object]:
         "auroc": value,
         "low": low,
         "high": high,
-        "chance": stratified_chance(cell.parts),
+        "chance": cell.units.chance,
         "n_pos": cell.n_pos,
         "n_neg": cell.n_neg,
-        "n_clusters": len(codes),
+        "n_clusters": len(np.unique(cell.units.clusters)),
         "too_few": cell.is_too_few,
     }

@@ -12,13 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechprobe.evaluation.bootstrap import cluster_draws
+from mechprobe.evaluation.bootstrap import cluster_draws, resampled_aurocs
 from mechprobe.evaluation.transfers.generalisation import ALL_OTHERS, Cell, Scorer
-from mechprobe.evaluation.transfers.stratified import (
-    clusters_of,
-    stratified_chance,
-    stratified_draws,
-)
 
 WITHIN, ACROSS, LEFT_OUT = "within", "across", "left_out"
 EVERY_INDICATOR = "all"
@@ -104,13 +99,14 @@ def _draws(
     """AUROCs of each cell's resamples, by the cell's identity."""
     codes: dict[str, np.ndarray] = {}
     for name in {cell.tested_on for cell in cells}:
-        of_domain = [part for cell in cells if cell.tested_on == name for part in cell.parts]
-        codes[name] = clusters_of(of_domain)
+        of_domain = [cell.units.clusters for cell in cells if cell.tested_on == name]
+        codes[name] = np.unique(np.concatenate(of_domain))
     drawn: dict[int, np.ndarray] = {}
     for cell in cells:
         here = codes[cell.tested_on]
         counts = cluster_draws(len(here), n_boot, seed + crc32(cell.tested_on.encode()))
-        drawn[id(cell)] = stratified_draws(cell.parts, here, counts)
+        cluster = np.searchsorted(here, cell.units.clusters)
+        drawn[id(cell)] = resampled_aurocs(cell.units, cluster, counts)
     return drawn
 
 
@@ -122,7 +118,7 @@ def _mean(
         "auroc": float(np.mean([cell.auroc for cell in cells])),
         "low": low,
         "high": high,
-        "chance": float(np.mean([stratified_chance(cell.parts) for cell in cells])),
+        "chance": float(np.mean([cell.units.chance for cell in cells])),
         "n_cells": len(cells),
     }
 
@@ -143,10 +139,9 @@ def _difference(
 
 
 def _are_paired(first: Cell, second: Cell) -> bool:
-    return len(first.parts) == len(second.parts) and all(
-        np.array_equal(ours.clusters, theirs.clusters)
-        and np.array_equal(ours.is_positive, theirs.is_positive)
-        for ours, theirs in zip(first.parts, second.parts, strict=True)
+    return all(
+        np.array_equal(getattr(first.units, name), getattr(second.units, name))
+        for name in ("clusters", "is_positive", "fold")
     )
 
 

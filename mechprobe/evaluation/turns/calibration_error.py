@@ -84,6 +84,52 @@ def calibration_error(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReliabilityCurve:
+    """What was stated and what happened, bin by bin."""
+
+    stated: Float[np.ndarray, "bin"]
+    """Mean probability."""
+    observed: Float[np.ndarray, "bin"]
+    """Share of positives."""
+    low: Float[np.ndarray, "bin"]
+    high: Float[np.ndarray, "bin"]
+    """Two-sided 95 % percentile interval of the share, by the bootstrap over transcripts; NaN where no draw has the bin."""
+    n_units: Int[np.ndarray, "bin"]
+
+
+def reliability_curve(
+    probabilities: Float[np.ndarray, "unit"],
+    is_positive: Bool[np.ndarray, "unit"],
+    clusters: Integer[np.ndarray, "unit"],
+    *,
+    n_bins: int = N_BINS,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> ReliabilityCurve:
+    """The bins of `calibration_error` as a curve, from low to high probabilities."""
+    bins = _equal_mass(probabilities, n_bins)
+    n_units = np.bincount(bins)
+    cluster = np.unique(clusters, return_inverse=True)[1]
+    shape = (int(cluster.max()) + 1, len(n_units))
+    positives, units = np.zeros(shape), np.zeros(shape)
+    np.add.at(positives, (cluster, bins), is_positive.astype(np.float64))
+    np.add.at(units, (cluster, bins), 1.0)
+    counts = cluster_draws(len(units), n_boot, seed)
+    drawn = counts @ units
+    share = np.divide(counts @ positives, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
+    low, high = np.full((2, len(n_units)), np.nan)
+    is_known = np.isfinite(share).any(axis=0)
+    low[is_known], high[is_known] = np.nanquantile(share[:, is_known], [0.025, 0.975], axis=0)
+    return ReliabilityCurve(
+        stated=np.bincount(bins, weights=probabilities) / n_units,
+        observed=np.bincount(bins, weights=is_positive) / n_units,
+        low=low,
+        high=high,
+        n_units=n_units,
+    )
+
+
 def _equal_mass(probabilities: np.ndarray, n_bins: int) -> Int[np.ndarray, "unit"]:
     """The bin of each unit, numbered from 0 without gaps."""
     edges = np.quantile(probabilities, np.arange(1, n_bins) / n_bins, method="lower")

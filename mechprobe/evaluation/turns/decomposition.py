@@ -89,6 +89,7 @@ def _units(
         transcript=folds.truth.turns["conversation"].to_numpy(dtype=np.int64)[used],
         is_positive=folds.truth.labels[used, folds.single] == 1,
         in_positive=folds.truth.in_positive[used, folds.single],
+        fold=folds.fold[used],
     )
     return {
         "turn": turn_units(values[used], turns),
@@ -99,7 +100,7 @@ def _units(
 def _compared(here: Units, fine: Units, *, n_boot: int, seed: int) -> dict[str, object]:
     n_pos = int(here.is_positive.sum())
     counts = {"n_pos": n_pos, "n_neg": len(here.is_positive) - n_pos}
-    if n_pos < MIN_POSITIVES or not counts["n_neg"]:
+    if n_pos < MIN_POSITIVES or not here.n_pairs:
         return dict(counts)
     own = auroc_interval(here, n_boot=n_boot, seed=seed)
     row: dict[str, object] = {

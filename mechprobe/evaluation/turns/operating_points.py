@@ -1,10 +1,11 @@
 """`thresholds.parquet`: what detectors do at thresholds that were tuned on neutral turns of other folds.
 
-Neutral turns are those of transcripts that are known to hold nothing. For each fold the threshold is set on the
-neutral turns of the other folds and applied to the fold's own. They were scored by the probes of their own folds,
-so the conformal guarantee, which wants one detector for both, holds here as far as the folds' detectors are alike:
-probes' scores are standardised within their fold, those of text baselines are not. `fpr_test_neutral` is the direct
-check. Rates pool the folds, each turn counted once.
+Neutral turns are those of transcripts that are known to hold nothing. Where a neutral set of its own is given, each
+fold's detectors score it and their thresholds are set on these scores: the conformal guarantee, which wants one
+detector for both, holds as it stands. Without one, the threshold is set on the neutral turns of the other folds and
+applied to the fold's own. They were scored by the detectors of their own folds, so the guarantee holds as far as
+these are alike: all scores, of probes and of text, are standardised within their fold by the same rule.
+`fpr_test_neutral` is the direct check. Rates pool the folds, each turn counted once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,9 @@ class _Tested:
     is_positive: Bool[np.ndarray, "unit"]
     is_negative: Bool[np.ndarray, "unit"]
     neutral: Bool[np.ndarray, "unit"]
+    """Units of the test data that are known to hold nothing."""
+    tuning: Bool[np.ndarray, "unit"] | None
+    """Units of a neutral set of its own."""
     fold: Int[np.ndarray, "unit"]
     clusters: Int[np.ndarray, "unit"]
 
@@ -125,13 +129,17 @@ def _units(
     scores: Float64[np.ndarray, "turn member"], folds: TurnFolds, column: int
 ) -> Iterator[tuple[str, _Tested]]:
     truth, label = folds.truth, folds.labels[:, column]
-    scored = np.isfinite(scores).any(axis=1) & (label >= 0)
+    tuning = folds.tuning
+    scored = np.isfinite(scores).any(axis=1) & (
+        label >= 0 if tuning is None else (label >= 0) | tuning
+    )
     conversation = truth.turns["conversation"].to_numpy(dtype=np.int64)[scored]
     turns = _Tested(
         scores=scores[scored],
         is_positive=label[scored] == 1,
         is_negative=label[scored] == 0,
         neutral=truth.neutral[scored],
+        tuning=None if tuning is None else tuning[scored],
         fold=folds.fold[scored],
         clusters=conversation,
     )
@@ -145,8 +153,11 @@ def _units(
         _Tested(
             scores=np.where(np.isinf(highest), np.nan, highest),
             is_positive=in_positive,
-            is_negative=~in_positive,
+            is_negative=~in_positive
+            if turns.tuning is None
+            else ~(in_positive | turns.tuning[first]),
             neutral=turns.neutral[first],
+            tuning=None if turns.tuning is None else turns.tuning[first],
             fold=turns.fold[first],
             clusters=codes,
         ),
@@ -156,13 +167,14 @@ def _units(
 def _measure(
     tested: _Tested, tune: Callable[[np.ndarray, np.ndarray], Threshold | OrRule]
 ) -> dict[str, object]:
-    """Tune on the neutral units of the other folds, fire on each fold's own, and count."""
+    """Tune on neutral units, of their own set or of the other folds, fire on each fold's own, and count."""
     fired = np.zeros(len(tested.fold), dtype=bool)
     found: list[Threshold | OrRule] = []
     refused = "no unit was scored"
     for number in np.unique(tested.fold):
         test = tested.fold == number
-        neutral, rows = tunable(tested.scores, tested.neutral & ~test)
+        apart = tested.neutral & ~test if tested.tuning is None else tested.tuning & test
+        neutral, rows = tunable(tested.scores, apart)
         try:
             one = tune(neutral, tested.clusters[rows])
         except LabelError as error:

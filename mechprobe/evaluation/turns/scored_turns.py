@@ -22,7 +22,7 @@ class ScoredTurns:
     hook_name: str
     view: View
     scores: Float64[np.ndarray, "turn column"]
-    """Columns of the truth, then the unions; probes' scores are standardised within their fold."""
+    """Columns of the truth, then the unions; standardised within their fold (see `folds.negatives_of`)."""
     raw: Float64[np.ndarray, "turn column"] | None = None
     """The same on the probes' own scale; None for what is no probe."""
 
@@ -30,6 +30,18 @@ class ScoredTurns:
     def names(self) -> dict[str, str]:
         """What tables call it."""
         return {"scorer": self.scorer, "hook_name": self.hook_name, "view": self.view}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FoldPart:
+    """What is known when one fold is tested."""
+
+    known: Bool[np.ndarray, "turn"]
+    """Turns of the other folds: calibrations and fusions learn from those that have labels."""
+    test: Bool[np.ndarray, "turn"]
+    """Turns that the fold's detectors have scored."""
+    neutral: Bool[np.ndarray, "turn"]
+    """Turns that thresholds are tuned on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,10 +53,16 @@ class TurnFolds:
     unions: Mapping[str, tuple[str, ...]]
     """Behaviour -> its indicators: columns of the scores after those of the truth."""
 
-    def parts(self) -> Iterator[tuple[Bool[np.ndarray, "turn"], Bool[np.ndarray, "turn"]]]:
-        """Which turns tune (or calibrate), and which are tested: the other folds, and each fold in turn."""
+    tuning: Bool[np.ndarray, "turn"] | None = None
+    """Turns of a neutral set of its own, a copy for each fold, without labels (see `neutral_turns`). None: there is
+    no such set, and thresholds are tuned on the neutral turns of other folds."""
+
+    def parts(self) -> Iterator[FoldPart]:
+        """Each fold in turn."""
         for number in np.unique(self.fold):
-            yield self.fold != number, self.fold == number
+            test = self.fold == number
+            apart = self.truth.neutral & ~test if self.tuning is None else self.tuning & test
+            yield FoldPart(known=~test, test=test, neutral=apart)
 
     @property
     def labels(self) -> Int8[np.ndarray, "turn column"]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mechprobe.errors import ConfigError
+from mechprobe.evaluation.turns.scorer_names import sort_names
 from mechprobe.evaluation.turns.turn_fusion import FUSIONS, Fusion
 from mechprobe.probes.labels.labelling import LabelRule
 from mechprobe.probes.scoring.aggregation import PoolingRule, Reduction, View
@@ -23,7 +24,9 @@ class TurnDetectionConfig:
         "sae_k_sparse",
         "sae_logistic",
     )
-    """Names in `probes.estimators.ESTIMATORS`; those of features run where there is an SAE."""
+    """Probes of tokens (`probes.estimators.ESTIMATORS`), probes of whole turns
+    (`probes.kinds.sequence_estimators.SEQUENCE_ESTIMATORS`) and baselines at tokens (`baselines.tokens.TOKEN_BASELINES`);
+    those of features run where there is an SAE."""
     text_scorers: tuple[str, ...] = ("length", "tfidf", "tfidf_bigrams")
     """Names in `baselines.text.BASELINES`."""
     embeddings: tuple[EmbeddingName, ...] = ()
@@ -36,6 +39,11 @@ class TurnDetectionConfig:
     """What stands in one fold only. By transcript, twins of one scenario are fitted on and tested."""
     max_negatives: int | None = 200
     """Tokens outside all spans that are fitted on, of each transcript; None: all."""
+    unit_tokens: int | None = 128
+    """Tokens of a turn that probes of whole turns are fitted on, evenly spaced; whole turns are scored. None: all."""
+    neutral: str = ""
+    """Transcripts that hold nothing and are not tested, on which thresholds are tuned: a file or folder in any format
+    that `mechprobe import` reads. Empty: thresholds are tuned on the neutral turns of other folds."""
     min_words: int = 5
     """Words that a sentence needs to count."""
     pool_tokens: Reduction = "mean"
@@ -56,6 +64,9 @@ class TurnDetectionConfig:
     """Of folds, drawn negatives, random directions, shuffled labels and the bootstrap."""
 
     def __post_init__(self) -> None:
+        sort_names(self.estimators)
+        if self.unit_tokens is not None and self.unit_tokens < 1:
+            raise ConfigError(f"unit_tokens is {self.unit_tokens}; it must be at least 1.")
         if "full" not in self.views:
             raise ConfigError(
                 f"views is {self.views}; it must have 'full', which the other views stand beside."

@@ -1,7 +1,7 @@
 """One score for `misaligned` from the scores of many indicators: every fusion by its name, out of fold.
 
-What a fusion learns (thresholds, calibrations, weights) it learns on the turns of other folds than the one it
-scores; these were scored by the probes of their own folds.
+What a fusion learns (calibrations, weights) it learns on the turns of other folds than the one it scores; these were
+scored by the probes of their own folds. Thresholds it takes from neutral turns, of other folds or of a set of its own.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,13 @@ def fuse(
     if fusion == "max_raw":
         return max_raw(one.raw[:, members] if one.raw is not None else scores)
     fused = np.full(len(scores), np.nan)
-    for known, test in folds.parts():
+    for part in folds.parts():
         try:
             if fusion == "or_tuned":
-                fused[test] = _or(scores, known & folds.truth.neutral, test)
+                fused[part.test] = _or(scores, part.neutral, part.test)
             else:
-                fused[test] = _calibrated(fusion, scores, folds, members, known)[test]
+                found = _calibrated(fusion, scores, folds, members, part.known)
+                fused[part.test] = found[part.test]
         except LabelError:  # too little to learn from: this fold has no such score
             continue
     fused[~np.isfinite(scores).any(axis=1)] = np.nan

@@ -8,9 +8,11 @@ from jaxtyping import Float64
 
 from mechprobe.evaluation.results import Collector, Detection
 from mechprobe.evaluation.turns.calibration_table import (
+    CalibrationRows,
     calibration_rows,
     calibration_table,
-    fused_calibration_row,
+    fused_calibration_rows,
+    reliability_table,
 )
 from mechprobe.evaluation.turns.decomposition import decomposition_rows, decomposition_table
 from mechprobe.evaluation.turns.operating_points import or_rows, threshold_rows, threshold_table
@@ -36,6 +38,8 @@ class TurnStudy:
     """`thresholds.parquet`: columns THRESHOLD_COLUMNS."""
     calibration: pd.DataFrame
     """`calibration.parquet`: columns CALIBRATION_COLUMNS."""
+    reliability: pd.DataFrame
+    """`reliability.parquet`: columns RELIABILITY_COLUMNS."""
     decomposition: pd.DataFrame
     """`decomposition.parquet`: columns DECOMPOSITION_COLUMNS; empty without unions."""
 
@@ -51,7 +55,7 @@ class TurnTables:
         }
         self._filled: set[View] = set()
         self._rows: dict[str, list[dict[str, object]]] = {
-            name: [] for name in ("thresholds", "calibration", "decomposition")
+            name: [] for name in ("thresholds", "calibration", "reliability", "decomposition")
         }
 
     def add(self, one: ScoredTurns) -> None:
@@ -60,7 +64,7 @@ class TurnTables:
         self._report(one, one.scores[:, :n_columns])
         for column in range(n_columns):
             self._add_thresholds(one, column)
-        self._rows["calibration"] += calibration_rows(one, self._folds, **self._draws)
+        self._add_calibration(calibration_rows(one, self._folds, **self._draws))
 
     def add_probe(self, one: ScoredTurns) -> None:
         """A scorer that is a probe for each indicator: its fusions too, and fine against coarse."""
@@ -73,8 +77,7 @@ class TurnTables:
             self._report(fused, fused.scores)
             self._add_thresholds(fused, folds.single)
             if fusion == "noisy_or" and np.isfinite(fused.scores).any():
-                row = fused_calibration_row(fused, folds, **self._draws)
-                self._rows["calibration"].append(row)
+                self._add_calibration(fused_calibration_rows(fused, folds, **self._draws))
         self._rows["thresholds"] += or_rows(
             one, folds, folds.fine, targets=config.fpr_targets, rule=self._or_rule
         )
@@ -104,6 +107,7 @@ class TurnTables:
             views=pd.concat(views, ignore_index=True) if views else empty,
             thresholds=threshold_table(self._rows["thresholds"]),
             calibration=calibration_table(self._rows["calibration"]),
+            reliability=reliability_table(self._rows["reliability"]),
             decomposition=decomposition_table(self._rows["decomposition"]),
         )
 
@@ -122,7 +126,13 @@ class TurnTables:
         if (np.isfinite(scores) & (truth.labels >= 0)).any():
             self._filled.add(one.view)
         collector = self._collectors[one.view]
-        report_turns(collector, one.scorer, truth, scores, hook_name=one.hook_name)
+        report_turns(
+            collector, one.scorer, truth, scores, fold=self._folds.fold, hook_name=one.hook_name
+        )
+
+    def _add_calibration(self, rows: CalibrationRows) -> None:
+        self._rows["calibration"] += rows.errors
+        self._rows["reliability"] += rows.curves
 
     def _add_thresholds(self, one: ScoredTurns, column: int) -> None:
         if np.isfinite(one.scores[:, column]).any():

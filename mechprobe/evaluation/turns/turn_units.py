@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Int, Int8
 
 from mechprobe.evaluation.results import Collector
 from mechprobe.evaluation.units import Turns, Units, mixed_units, transcript_units, turn_units
@@ -92,9 +92,14 @@ def report_turns(
     truth: TurnTruth,
     scores: Float[np.ndarray, "turn column"],
     *,
+    fold: Int[np.ndarray, "turn"] | None = None,
     hook_name: str = "",
 ) -> None:
-    """Hand a scorer's turns and transcripts to the collector; NaN marks what it did not score."""
+    """Hand a scorer's turns and transcripts to the collector; NaN marks what it did not score.
+
+    Args:
+        fold: which fit scored each turn; turns of different fits are not compared. None: one fit scored all.
+    """
     for at, column in enumerate(truth.columns):
         used = (truth.labels[:, at] >= 0) & np.isfinite(scores[:, at])
         if not used.any():
@@ -104,6 +109,7 @@ def report_turns(
             transcript=here["conversation"].to_numpy(dtype=np.int64),
             is_positive=truth.labels[used, at] == 1,
             in_positive=truth.in_positive[used, at],
+            fold=None if fold is None else fold[used],
         )
         of_turns = turn_units(scores[used, at], turns)
         of_transcripts = transcript_units(scores[used, at], turns)

@@ -1,16 +1,17 @@
 """The estimators that learn from labels of whole units, by name, and the choice of their setting."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from jaxtyping import Float32
 
 from mechprobe.errors import ConfigError
-from mechprobe.probes.estimators import Reads, choose
+from mechprobe.probes.estimators import Estimator, Reads, fit_chosen
 from mechprobe.probes.kinds.attention import ATTENTION_STEPS, fit_attention
 from mechprobe.probes.kinds.running import Rule, RunningProbe
-from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
+from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe, Starts
+from mechprobe.probes.matrix import Matrix
 from mechprobe.probes.solving.logistic import fit_logistic
 from mechprobe.probes.weights import ClassWeight
 
@@ -20,28 +21,8 @@ S_co = TypeVar("S_co", bound=SequenceProbe, covariant=True)
 _ROW_L2_STRENGTH = 10.0
 
 
-@runtime_checkable
-class FitUnits(Protocol[S_co]):
-    """Fit all indicators: for each strength, one probe for each indicator. Deterministic in the seed."""
-
-    def __call__(
-        self, units: LabelledUnits, strengths: Sequence[float], *, seed: int
-    ) -> Sequence[tuple[S_co, ...]]:
-        """See the class."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SequenceEstimator(Generic[S_co]):
-    """A way to fit probes of units, with the candidates for its one setting."""
-
-    name: str
-    """The scorer's name in tables, for instance "dense_attention"."""
-    reads: Reads
-    """Raw activations, or the features of an SAE."""
-    fit: FitUnits[S_co]
-    strengths: tuple[float, ...]
-    """Candidates, the simplest or smoothest first: of equals the first is chosen."""
+UnitEstimator: TypeAlias = Estimator[LabelledUnits, S_co]
+"""Learns from units of rows with one label for all, as an `Estimator` of rows learns from labelled rows."""
 
 
 def fit_running(rule: Rule) -> Callable[..., list[tuple[RunningProbe, ...]]]:
@@ -72,15 +53,15 @@ _TEMPERATURES = (30.0, 10.0, 3.0, 1.0, 0.3)
 _ROWS = (64.0, 16.0, 8.0, 4.0, 1.0)
 
 
-def _running(name: str, reads: Reads, rule: Rule) -> SequenceEstimator[SequenceProbe]:
+def _running(name: str, reads: Reads, rule: Rule) -> UnitEstimator[SequenceProbe]:
     amounts = _TEMPERATURES if rule == "softmax" else _ROWS
-    return SequenceEstimator(name=name, reads=reads, fit=fit_running(rule), strengths=amounts)
+    return Estimator(name=name, reads=reads, fit=fit_running(rule), strengths=amounts)
 
 
-SEQUENCE_ESTIMATORS: dict[str, SequenceEstimator[SequenceProbe]] = {
+SEQUENCE_ESTIMATORS: dict[str, UnitEstimator[SequenceProbe]] = {
     estimator.name: estimator
     for estimator in (
-        SequenceEstimator(
+        Estimator(
             name="dense_attention", reads="acts", fit=fit_attention, strengths=ATTENTION_STEPS
         ),
         _running("dense_softmax", "acts", "softmax"),
@@ -93,7 +74,7 @@ SEQUENCE_ESTIMATORS: dict[str, SequenceEstimator[SequenceProbe]] = {
 }
 
 
-def find_sequence_estimator(name: str) -> SequenceEstimator[Any]:
+def find_sequence_estimator(name: str) -> UnitEstimator[Any]:
     """The estimator of that name.
 
     Raises:
@@ -107,7 +88,7 @@ def find_sequence_estimator(name: str) -> SequenceEstimator[Any]:
 
 
 def fit_units_selected(
-    estimator: SequenceEstimator[S],
+    estimator: UnitEstimator[S],
     units: LabelledUnits,
     select: HeldOutUnits | None,
     *,
@@ -120,12 +101,16 @@ def fit_units_selected(
     Args:
         select: units of other groups than those fitted on, with labels for the same indicators.
     """
-    if select is None or len(estimator.strengths) == 1:
-        middle = estimator.strengths[len(estimator.strengths) // 2]
-        return estimator.fit(units, [middle], seed=seed)[0]
-    candidates = estimator.fit(units, estimator.strengths, seed=seed)
 
     def score(probes: Sequence[S]) -> np.ndarray:
-        return np.stack([probe.score_units(select.X, select.starts) for probe in probes], axis=1)
+        assert select is not None
+        return unit_scores_of(probes, select.X, select.starts)
 
-    return choose(candidates, select.labels, score)
+    return fit_chosen(estimator, units, select and select.labels, score, seed=seed)
+
+
+def unit_scores_of(
+    probes: Sequence[SequenceProbe], X: Matrix, starts: Starts
+) -> Float32[np.ndarray, "unit probe"]:
+    """Scores of several probes."""
+    return np.stack([probe.score_units(X, starts) for probe in probes], axis=1)

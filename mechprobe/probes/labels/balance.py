@@ -14,6 +14,7 @@ from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import LEFT_OUT, NEGATIVE, POSITIVE
 
 P = TypeVar("P", bound=Probe)
+D = TypeVar("D")
 
 UNWEIGHTED = ("dense_paper",)
 """Estimators that minimise a loss over rows and take no class weights; those that compare class means need none."""
@@ -33,7 +34,7 @@ def draw_balanced(
     return drawn
 
 
-def with_class_weights(estimator: Estimator[P]) -> Estimator[P]:
+def with_class_weights(estimator: Estimator[D, P]) -> Estimator[D, P]:
     """The estimator that lets both classes of an indicator count the same.
 
     Raises:

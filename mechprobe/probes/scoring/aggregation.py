@@ -69,6 +69,12 @@ class Pooling:
     turns: pd.DataFrame
     """Columns `conversation`, `turn`: one row for each scored turn."""
 
+    @property
+    def turn_rows(self) -> Int[np.ndarray, "turn"]:
+        """Rows of each turn."""
+        first = np.cumsum(self.turn_lengths) - self.turn_lengths
+        return np.add.reduceat(self.sentence_lengths, first) if len(first) else first
+
     def take(self, chosen: Bool[np.ndarray, "conversation"]) -> "Pooling":
         """The part that concerns some of the conversations."""
         keeps_turn = chosen[self.turns["conversation"].to_numpy()]
