@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer
 
 from mechprobe.baselines.passages import LabelledTexts, Passages
 from mechprobe.errors import ShapeError
-from mechprobe.probes.estimators import RowEstimator, fit_selected, refit
+from mechprobe.probes.estimators import RowEstimator, fit_on_both, fit_selected
 from mechprobe.probes.matrix import Matrix, stack_rows
 from mechprobe.probes.probe import Probe
 from mechprobe.probes.rows import HeldOutRows, LabelledRows, fittable
@@ -122,16 +122,7 @@ def fit_baseline(
     if fold.select is None or rows.select is None:
         return fit_selected(estimator, given, None, seed=seed)
     held = HeldOutRows(X=rows.select, labels=fold.select.labels[:, columns])
-    if len(estimator.strengths) == 1:
-        # Nothing to choose: one fit on both.
-        both = LabelledRows(
-            X=rows.known,
-            labels=np.concatenate([given.labels, held.labels]),
-            indicators=given.indicators,
-        )
-        return estimator.fit(both, estimator.strengths, seed=seed)[0]
-    chosen = fit_selected(estimator, given, held, seed=seed)
-    return refit(estimator, given, held, chosen, seed=seed)
+    return fit_on_both(estimator, given, held, seed=seed)
 
 
 def fit_and_score(

@@ -13,8 +13,8 @@ from mechprobe.probes.estimators import (
     Reads,
     RowEstimator,
     find_estimator,
+    fit_on_both,
     fit_selected,
-    refit,
     scores_of,
 )
 from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
@@ -139,8 +139,7 @@ def fit_scorers(
                 given = shuffle_labels(rows, seed), shuffle_held_out(held, seed)
                 probes = fit_selected(estimator, *given, seed=seed)
             else:
-                probes = fit_selected(estimator, rows, held, seed=seed)
-                probes = refit(estimator, rows, held, probes, seed=seed)
+                probes = fit_on_both(estimator, rows, held, seed=seed)
             mean, std = negatives_of(scores_of(probes, held.X), held.labels)
             yield Calibrated(
                 probes=ProbeSet(

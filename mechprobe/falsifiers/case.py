@@ -91,26 +91,35 @@ class Case:
         scorers: Sequence[TokenScorer] | None = None,
         reading: Reading | None = None,
     ) -> Scored:
-        """The passages with other texts, scored; those that have no text left, or really hold the indicator, are left out."""
+        """The passages with other texts, scored; those that have no text left, or really hold the indicator, are left out.
+
+        Without any signal nothing is read, and all scores are 0: no figure of theirs is shown.
+        """
         holds = self.wording.holds
         altered = [
             passage.with_text(text)
             for passage, text in zip(passages, texts, strict=True)
             if text.strip() and not (holds and holds(text, self.indicator))
         ]
+        if not self.has_signal:
+            n_scorers = len(scorers or self.scorers)
+            return Scored(passages=tuple(altered), scores=np.zeros((len(altered), n_scorers)))
         return self.score(altered, scorers, reading)
 
     def reword(self, scored: Scored, texts: Sequence[str]) -> Scored:
         """The same passages in other words, in the same order; NaN where no text is left.
 
-        Those whose words are the same keep their scores.
+        Those whose words are the same keep their scores; without any signal all do (see `rescore`).
         """
         scores = scored.scores.copy()
         changed = [i for i, one in enumerate(scored.passages) if one.text != texts[i]]
         scores[changed] = np.nan
         left = [i for i in changed if texts[i].strip()]
-        altered = [scored.passages[i].with_text(texts[i]) for i in left]
-        scores[left] = self.reader.score(altered, self.scorers)
+        if not self.has_signal:
+            scores[left] = scored.scores[left]
+        else:
+            altered = [scored.passages[i].with_text(texts[i]) for i in left]
+            scores[left] = self.reader.score(altered, self.scorers)
         return Scored(passages=scored.passages, scores=scores)
 
     def score(
@@ -190,6 +199,15 @@ class Case:
             "seed": self.config.seed,
             "reading": reading,
         }
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether any scorer tells the unaltered passages apart; else there is nothing to falsify."""
+        return self.tells(self.natural)
+
+    def tells(self, natural: Sequence[Interval]) -> bool:
+        """Whether any of these AUROCs is surely above the least one that is judged."""
+        return any(one.low >= self.config.min_auroc for one in natural)
 
     @property
     def is_small(self) -> bool:

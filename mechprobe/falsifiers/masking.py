@@ -104,6 +104,10 @@ def _evidence(case: Case, rng: np.random.Generator) -> Iterator[dict[str, object
     stretches = [_stretch(s, sizes[int(rng.integers(len(sizes)))], (), rng) for s in lacking]
     elsewhere = [_stretch(s, len(e), e, rng) for s, e in zip(holding, evidence, strict=True)]
     natural = [_best(case, sections) for sections in (holding, lacking)]
+    if not case.tells(natural_aurocs(natural[0], natural[1], case.resampling, case.config)):
+        # Nothing of the masked texts would be shown, and whole texts take long to read.
+        yield from _rows(case, "evidence", natural, natural, natural, len(holding))
+        return
     negatives = _best(case, _masked(case, lacking, stretches))
     masked = _best(case, _masked(case, holding, evidence))
     random = _best(case, _masked(case, holding, elsewhere))

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mechprobe.falsifiers.passages import Corpus, Passage
 from mechprobe.falsifiers.scoring import PassageReader, TokenScorer
@@ -17,20 +18,28 @@ N_NEAR = 12
 """A random word is drawn among so many nearest in frequency."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Frequencies:
     """How often each word is said by the assistant in the transcripts that words are learned from."""
 
     counts: Mapping[str, int]
 
+    @cached_property
+    def _by_name(self) -> tuple[list[str], Int[np.ndarray, "word"]]:
+        """The words in alphabetical order, and their counts."""
+        words = sorted(self.counts)
+        return words, np.array([self.counts[word] for word in words], dtype=np.int64)
+
     def near(self, word: str, taboo: frozenset[str], rng: np.random.Generator) -> str:
         """A random other word that is about as frequent; the word itself if every other is taboo."""
-        others = [one for one in self.counts if one not in taboo and one != word]
-        if not others:
+        words, counts = self._by_name
+        distance = np.abs(np.log(counts / self.counts.get(word, 1)))
+        # Stable: of equally near words the first in the alphabet. Of those in front at most the taboo are passed over.
+        in_front = np.argsort(distance, kind="stable")[: N_NEAR + len(taboo) + 1].tolist()
+        free = [words[at] for at in in_front if words[at] not in taboo and words[at] != word]
+        nearest = free[:N_NEAR]
+        if not nearest:
             return word
-        own = self.counts.get(word, 1)
-        others.sort(key=lambda one: (abs(np.log(self.counts[one] / own)), one))
-        nearest = others[:N_NEAR]
         return nearest[int(rng.integers(len(nearest)))]
 
 

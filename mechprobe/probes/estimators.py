@@ -177,6 +177,17 @@ def choose(
     return tuple(chosen)
 
 
+def fit_on_both(
+    estimator: RowEstimator[P], rows: LabelledRows, select: HeldOutRows, *, seed: int = 0
+) -> tuple[P, ...]:
+    """One probe for each indicator: the strength chosen on the select rows, the fit on fit and select rows together."""
+    if len(estimator.strengths) == 1:
+        # Nothing to choose: one fit will do.
+        return estimator.fit(_together(rows, select), estimator.strengths, seed=seed)[0]
+    chosen = fit_selected(estimator, rows, select, seed=seed)
+    return refit(estimator, rows, select, chosen, seed=seed)
+
+
 def refit(
     estimator: RowEstimator[P],
     rows: LabelledRows,
@@ -186,12 +197,15 @@ def refit(
     seed: int = 0,
 ) -> tuple[P, ...]:
     """The probes that were chosen, fitted again on fit and select rows together: no labelled text is wasted."""
-    both = LabelledRows(
+    return fit_again(estimator, _together(rows, select), chosen, seed=seed)
+
+
+def _together(rows: LabelledRows, select: HeldOutRows) -> LabelledRows:
+    return LabelledRows(
         X=stack_rows(rows.X, select.X),
         labels=np.concatenate([rows.labels, select.labels]),
         indicators=rows.indicators,
     )
-    return fit_again(estimator, both, chosen, seed=seed)
 
 
 def fit_again(

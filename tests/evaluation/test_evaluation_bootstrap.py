@@ -160,7 +160,7 @@ def test_a_scorer_does_not_differ_from_itself() -> None:
 def test_unpaired_units_are_refused() -> None:
     units = planted_units(np.random.default_rng(9), 30)
     other = Units(scores=units.scores, is_positive=~units.is_positive, clusters=units.clusters)
-    with pytest.raises(LabelError, match="another label or transcript"):
+    with pytest.raises(LabelError, match="another label, transcript or fold"):
         auroc_difference(units, other)
 
 

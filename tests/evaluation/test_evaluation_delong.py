@@ -171,7 +171,7 @@ def test_a_scorer_does_not_differ_from_itself_and_unpaired_units_are_refused() -
     with pytest.raises(ShapeError, match="a paired difference"):
         delong_difference(units, half)
     turned = Units(scores=units.scores, is_positive=~units.is_positive, clusters=units.clusters)
-    with pytest.raises(LabelError, match="another label or transcript"):
+    with pytest.raises(LabelError, match="another label, transcript or fold"):
         delong_difference(units, turned)
 
 
