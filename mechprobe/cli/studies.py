@@ -1,8 +1,9 @@
 """Commands that run a study file, wholly or up to a stage, and the one that writes its report."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -18,11 +19,15 @@ class StudyFile:
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A setting to override, as key.path=value; may be given many times."""
 
+    def overrides(self) -> tuple[str, ...]:
+        """The settings to override."""
+        return self.set
+
     def up_to(self, stage: Any) -> None:
         """Run the study's stages up to one, skipping those that are up to date."""
         from mechprobe.study.settings import read_settings, write_settings
 
-        settings = read_settings(self.file, self.set)
+        settings = read_settings(self.file, self.overrides())
         from mechprobe.study.config import study_of
         from mechprobe.study.pipeline import run_study
 
@@ -41,11 +46,38 @@ class Study(StudyFile):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capture(StudyFile):
-    """Run a study up to the activation store."""
+    """Run a study up to the activation store, in this process or on a Ray cluster."""
+
+    limit: int | None = None
+    """Only the first transcripts."""
+    executor: Literal["local", "ray"] | None = None
+    """Where shards are made, with the same bytes; "ray" needs pip install "mechprobe[ray]"."""
+    workers: int | None = None
+    """Ray: processes that work side by side, each with a model of its own."""
+    address: str | None = None
+    """Ray: "local" starts one on this machine, "auto" finds the running one, "ray://HOST:10001" is a cluster."""
+    gpus_per_worker: float | None = None
+    """Ray: GPUs that a worker takes; 0.5 puts two on one GPU."""
 
     def run(self) -> None:
         """Run up to the capture."""
         self.up_to("capture")
+
+    def overrides(self) -> tuple[str, ...]:
+        """The options as settings of the study."""
+        given = {
+            "limit": self.limit,
+            "executor.kind": self.executor,
+            "executor.workers": self.workers,
+            "executor.address": self.address,
+            "executor.gpus_per_worker": self.gpus_per_worker,
+        }
+        options = [
+            f"capture.{name}={json.dumps(value)}"
+            for name, value in given.items()
+            if value is not None
+        ]
+        return (*self.set, *options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -192,11 +192,12 @@ def _read(ray: Any, ref: Any) -> Answer:
 
 
 def _given_up(units: Sequence[Any], failed: dict[int, Answer], max_attempts: int) -> WorkError:
-    first = min(failed)
+    shown = [f"unit {units[number]}: {failed[number].reason}" for number in sorted(failed)[:3]]
     error = WorkError(
-        f"{len(failed)} of {len(units)} units of work failed {max_attempts} times each; the first is {units[first]}: "
-        f"{failed[first].reason}; the others are done: mend this and run again."
+        f"{len(failed)} of {len(units)} units of work failed {max_attempts} times each ({'; '.join(shown)}); the others "
+        "are done: mend this and run again."
     )
-    if failed[first].trace:
-        error.add_note(f"In the worker:\n{failed[first].trace}")
+    traces = [failed[number].trace for number in sorted(failed) if failed[number].trace]
+    if traces:
+        error.add_note(f"In the worker:\n{traces[0]}")
     return error

@@ -12,6 +12,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.evaluation.spans.span_detection import SpanDetectionConfig
 from mechprobe.evaluation.transfers.generalisation_turns import GeneralisationConfig
 from mechprobe.evaluation.turns.turn_detection import TurnDetectionConfig
+from mechprobe.executors.settings import ExecutorSettings
 from mechprobe.falsifiers.config import FalsifierConfig
 from mechprobe.models.organism.datasets import DatasetConfig
 from mechprobe.saes.training.config import SaeConfig
@@ -23,7 +24,7 @@ class ModelSettings:
     """How a model is loaded."""
 
     device: str = "cpu"
-    """Where it runs: "cpu", "cuda", "cuda:1", "mps"."""
+    """Where it runs: "cpu", "cuda", "cuda:1", "mps"; "auto" spreads the layers of a large model over all GPUs."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights."""
     chat_template: str | None = None
@@ -46,6 +47,8 @@ class CaptureSettings:
     """Padded tokens of a forward pass."""
     limit: int | None = None
     """Only the first transcripts."""
+    executor: ExecutorSettings = field(default_factory=ExecutorSettings)
+    """Where shards are made; the store is the same, so no stage runs again when this changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

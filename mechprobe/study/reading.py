@@ -1,6 +1,6 @@
 """The stages that read the model: activations of transcripts and pairs, an SAE, and its features."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ import pandas as pd
 
 from mechprobe.activations.capture import capture
 from mechprobe.activations.store import ActivationStore
+from mechprobe.activations.transcript_file import TranscriptFile
 from mechprobe.evaluation.spans.span_building import pair_transcripts
+from mechprobe.executors.settings import make_executor
 from mechprobe.saes.checkpoints import check_fits
 from mechprobe.saes.encoding import encode_store
 from mechprobe.saes.features import FeatureStore
@@ -47,7 +49,8 @@ def sae_stage(run: Run, capture_digest: str) -> Stage:
 
 
 def _capture(run: Run) -> Mapping[str, Any]:
-    store = capture_into(run, run.transcripts, run.folder / "store")
+    transcripts = TranscriptFile.open(run.folder / "transcripts" / "transcripts.jsonl")
+    store = capture_into(run, transcripts[: run.config.capture.limit], run.folder / "store")
     metrics: dict[str, Any] = {
         "n_tokens": store.n_tokens,
         "store": store.digest,
@@ -59,7 +62,7 @@ def _capture(run: Run) -> Mapping[str, Any]:
     return metrics
 
 
-def capture_into(run: Run, transcripts: list[Transcript], out: Path) -> ActivationStore:
+def capture_into(run: Run, transcripts: Sequence[Transcript], out: Path) -> ActivationStore:
     """Capture transcripts as the study's settings say; a finished store is left as it is."""
     settings = run.config.capture
     return capture(
@@ -70,6 +73,8 @@ def capture_into(run: Run, transcripts: list[Transcript], out: Path) -> Activati
         select=settings.select,
         dtype=settings.dtype,
         batch_tokens=settings.batch_tokens,
+        executor=make_executor(settings.executor),
+        say=run.say,
     )
 
 
