@@ -1,10 +1,10 @@
 """Feature activations on disk: sparse rows, and for each feature the tokens that it is active on.
 
-Each shard is one safetensors file with both orders (`encoding.py` writes it), so that reading some rows and
-reading one feature are both short; indices are uint16 or int32 and values float16.
+The shards hold rows (`encoding.py` writes them, `codes.py` says how they lie); the folder `by_feature` beside them holds
+the same numbers sorted by feature (`inverted.py`), so that reading some rows and reading one feature are both short.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,12 @@ from mechprobe.activations.shards import (
     size_problem,
 )
 from mechprobe.errors import ShapeError, StoreError
+from mechprobe.saes.codes import Arrays, unpack_rows
+from mechprobe.saes.inverted import FeatureIndex, build_index, open_index, rows_digest
 
 KIND = "mechprobe features"
 HEADER_NAME = "features.json"
-
-_Arrays = Mapping[str, np.ndarray]
+INDEX_FOLDER = "by_feature"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +118,7 @@ class FeatureStore:
             if len(run):
                 arrays = self._arrays[shard[run[0]]]
                 local = places[run] - self._bounds[shard[run[0]]]
-                counts[run], index, value = _gather(arrays, local)
+                counts[run], index, value = unpack_rows(arrays, local)
                 columns.append(index)
                 values.append(value)
         return sp.csr_matrix(
@@ -139,13 +140,22 @@ class FeatureStore:
         """
         if not 0 <= feature < self.d_sae:
             raise ShapeError(f"feature {feature} of an SAE with features 0 to {self.d_sae - 1}.")
-        rows: list[np.ndarray] = []
-        values: list[np.ndarray] = []
+        return self.index.feature(feature)
+
+    @cached_property
+    def index(self) -> FeatureIndex:
+        """The activations by feature; built here where they are missing or older than the rows."""
+        folder, source = self.folder / INDEX_FOLDER, rows_digest(self.shards)
+        found = open_index(folder, source=source, d_sae=self.d_sae)
+        return found or build_index(folder, self.blocks, source=source, d_sae=self.d_sae)
+
+    def blocks(self) -> Iterator[tuple[Int[np.ndarray, "row"], sp.csr_matrix]]:
+        """Row numbers and feature activations shard by shard, in order of rows."""
         for arrays in self._arrays:
-            start, end = arrays["feature_indptr"][feature : feature + 2]
-            rows.append(arrays["row"][arrays["feature_row"][start:end]])
-            values.append(arrays["feature_value"][start:end].astype(np.float32))
-        return np.concatenate(rows), np.concatenate(values)
+            counts, columns, values = unpack_rows(arrays)
+            bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            shape = (len(arrays["row"]), self.d_sae)
+            yield arrays["row"], sp.csr_matrix((values, columns, bounds), shape=shape)
 
     def top_examples(
         self, feature: int, n: int = 10, *, tokens: pd.DataFrame, context: int = 12
@@ -175,6 +185,10 @@ class FeatureStore:
         for shard in self.shards:
             if problem := content_problem(self.folder, shard):
                 raise StoreError(f"{problem}; delete {shard.name}.* and encode again.")
+        if problem := self.index.problem():
+            raise StoreError(
+                f"{problem}; delete {self.folder / INDEX_FOLDER}, which is built again from the rows."
+            )
 
     def _places(self, wanted: Int[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
         places = np.searchsorted(self.rows, wanted)
@@ -192,24 +206,9 @@ class FeatureStore:
         return np.cumsum([0, *(shard.n_rows for shard in self.shards)])
 
     @cached_property
-    def _arrays(self) -> list[_Arrays]:
+    def _arrays(self) -> list[Arrays]:
         paths = [self.folder / f"{shard.name}.safetensors" for shard in self.shards]
         return [{name: t.numpy() for name, t in map_tensors(path).items()} for path in paths]
-
-
-def _gather(
-    arrays: _Arrays, local: Int[np.ndarray, "row"]
-) -> tuple[Int[np.ndarray, "row"], Int[np.ndarray, "active"], Float[np.ndarray, "active"]]:
-    """How many features are active in each row, which, and how much."""
-    starts, ends = arrays["indptr"][local], arrays["indptr"][local + 1]
-    counts = ends - starts
-    offsets = np.cumsum(counts) - counts
-    where = np.repeat(starts - offsets, counts) + np.arange(counts.sum())
-    return (
-        counts,
-        arrays["index"][where].astype(np.int32),
-        arrays["value"][where].astype(np.float32),
-    )
 
 
 def _example(

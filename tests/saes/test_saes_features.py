@@ -93,8 +93,11 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(tmp_path: Path):
     kept = (tmp_path / "cut" / "shard-00000.safetensors").stat().st_mtime_ns
     encode_store(store, HOOK, sae, tmp_path / "cut")
     assert (tmp_path / "cut" / "shard-00000.safetensors").stat().st_mtime_ns == kept
-    for path in (tmp_path / "whole").iterdir():
-        assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
+    for path in filter(Path.is_file, (tmp_path / "whole").rglob("*")):
+        assert (
+            path.read_bytes()
+            == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes()
+        )
 
 
 def test_damage_and_misuse_are_named(tmp_path: Path):
@@ -133,7 +136,7 @@ def test_a_feature_beyond_half_precision_is_refused(tmp_path: Path):
 def test_wide_saes_get_wider_indices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store, sae = write_store(tmp_path / "store"), MadeSae()
     narrow = encode_store(store, HOOK, sae, tmp_path / "narrow")
-    monkeypatch.setattr("mechprobe.saes.encoding._MAX_UINT16", D_SAE - 1)
+    monkeypatch.setattr("mechprobe.saes.codes._MAX_UINT16", D_SAE - 1)
     wide = encode_store(store, HOOK, sae, tmp_path / "wide")
     assert (narrow.csr() != wide.csr()).nnz == 0
     assert isinstance(wide.csr(), sp.csr_matrix)
