@@ -1,44 +1,45 @@
-"""Files that appear whole or not at all, and the sidecar that commits them as one shard.
+"""A shard: a few files, and the JSON sidecar that commits them as one.
 
-Each file is written under a temporary name, synced, renamed, and its folder synced; the JSON sidecar comes
-last. A shard exists when its sidecar is valid, so the set of valid sidecars is the manifest of a store: a
-kill at any moment leaves finished shards and ignored leftovers, never a half-written one that looks whole.
+The files are written and synced under temporary names, appear together, and the sidecar comes last. A shard exists
+when its sidecar is valid, so the set of valid sidecars is the manifest of a store: a kill at any moment leaves
+finished shards and ignored leftovers, never a half-written one that looks whole.
 """
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mechprobe.activations.durable import (
+    Chunk,
+    FileStamp,
+    WrittenFile,
+    damaged_blocks,
+    json_text,
+    put_in_place,
+    seal_of,
+    write_json_durably,
+    write_temporary,
+)
 from mechprobe.errors import StoreError
 
-SCHEMA = 1
-_BLOCK = 1 << 24
+SCHEMA = 2
+"""2: block digests, seals, moments, norms. 1 had one digest a file."""
 _SAFETENSORS_NAMES = {
+    torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
     torch.int64: "I64",
     torch.int32: "I32",
+    torch.int8: "I8",
     torch.uint16: "U16",
 }
-
-Chunk = bytes | memoryview
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileStamp:
-    """Size and digest by which damage to a file is seen."""
-
-    bytes: int
-    xxh3: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +73,31 @@ def commit_shard(
     facts: Mapping[str, Any],
 ) -> Sidecar:
     """Write the files of a shard (suffix -> content) and then the sidecar that makes them count."""
-    files = {
-        f"{name}{suffix}": write_durably(folder / f"{name}{suffix}", chunks)
-        for suffix, chunks in contents.items()
-    }
+    written: list[WrittenFile] = []
+    try:
+        for suffix, chunks in contents.items():
+            written.append(write_temporary(folder / f"{name}{suffix}", chunks))
+        return commit_written(
+            folder, name, written, kind=kind, config=config, n_rows=n_rows, facts=facts
+        )
+    finally:
+        for file in written:
+            file.discard()
+
+
+def commit_written(
+    folder: Path,
+    name: str,
+    written: Sequence[WrittenFile],
+    *,
+    kind: str,
+    config: str,
+    n_rows: int,
+    facts: Mapping[str, Any],
+) -> Sidecar:
+    """Let the files of a shard appear and write the sidecar that makes them count."""
+    put_in_place(written)
+    files = {file.path.name: file.stamp for file in written}
     sidecar = Sidecar(name=name, kind=kind, config=config, n_rows=n_rows, files=files, facts=facts)
     write_json_durably(folder / f"{name}.json", asdict(sidecar))
     return sidecar
@@ -90,10 +112,13 @@ def read_sidecar(path: Path, kind: str) -> Sidecar:
     """Read one sidecar.
 
     Raises:
-        StoreError: it is not JSON, of another kind, or of a newer schema.
+        StoreError: it is not JSON, of another kind or schema, or was changed.
     """
     fields = read_header(path, kind)
-    fields["files"] = {name: FileStamp(**stamp) for name, stamp in fields["files"].items()}
+    fields["files"] = {
+        name: FileStamp(parts=tuple(stamp["parts"]), blocks=tuple(stamp["blocks"]))
+        for name, stamp in fields["files"].items()
+    }
     return Sidecar(**fields)
 
 
@@ -107,23 +132,41 @@ def finished_shard(folder: Path, index: int, *, kind: str, config: str) -> Sidec
 
 
 def read_header(path: Path, kind: str) -> dict[str, Any]:
-    """Read a JSON file of a store and check that this mechprobe understands it."""
+    """Read a JSON file of a store and check that this mechprobe understands it.
+
+    Raises:
+        StoreError: it is not JSON, of another kind or schema, or was changed.
+    """
+    remedy = f"delete {path.name} and run again, which writes only what is missing"
     try:
-        fields = json.loads(path.read_text())
+        text = path.read_text()
+        fields = json.loads(text)
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read as JSON ({error}); delete the folder and write the store again."
-        ) from error
+        raise StoreError(f"{path} cannot be read as JSON ({error}); {remedy}.") from error
     found = fields.get("kind") if isinstance(fields, dict) else None
     if found != kind:
         raise StoreError(
             f"{path} describes {found!r}, wanted {kind!r}; point to a folder that holds the latter."
         )
-    if fields.get("schema", 0) > SCHEMA:
+    _check_schema(path, fields.get("schema", 0))
+    if fields.get("seal") != seal_of(fields) or text != json_text(fields):
         raise StoreError(
-            f"{path} has schema {fields['schema']}, this mechprobe reads up to {SCHEMA}; upgrade."
+            f"{path} was changed after it was written (its seal does not fit); {remedy}."
         )
+    del fields["seal"]
     return fields
+
+
+def _check_schema(path: Path, schema: object) -> None:
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise StoreError(
+            f"{path} has schema {schema}, this mechprobe reads {SCHEMA}; a newer mechprobe wrote it: upgrade."
+        )
+    if schema < SCHEMA:
+        raise StoreError(
+            f"{path} has schema {schema}, this mechprobe reads {SCHEMA}; an older mechprobe wrote it: write it again "
+            "into a new folder, or read it with the version that wrote it."
+        )
 
 
 def size_problem(folder: Path, sidecar: Sidecar) -> str | None:
@@ -142,18 +185,12 @@ def content_problem(folder: Path, sidecar: Sidecar) -> str | None:
     if problem := size_problem(folder, sidecar):
         return problem
     for name, stamp in sidecar.files.items():
-        if (found := digest_content(folder / name)) != stamp.xxh3:
-            return f"{folder / name} has xxh3 {found}, its sidecar says {stamp.xxh3}"
+        if blocks := damaged_blocks(folder / name, stamp):
+            return (
+                f"{folder / name} has another xxh3 than its sidecar says in {len(blocks)} of {len(stamp.blocks)} "
+                f"blocks, the first at byte {blocks[0][0]}"
+            )
     return None
-
-
-def digest_content(path: Path) -> str:
-    """The xxh3 digest of a file, in hexadecimal."""
-    digest = xxhash.xxh3_64()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
@@ -171,38 +208,26 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def write_durably(path: Path, chunks: Iterable[Chunk]) -> FileStamp:
-    """Write a file so that it is on the disk, whole, when its name appears.
-
-    Raises:
-        StoreError: the disk is full or refuses the write.
-    """
-    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    digest, size = xxhash.xxh3_64(), 0
-    try:
-        with temporary.open("wb") as stream:
-            for chunk in chunks:
-                digest.update(chunk)
-                size += stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StoreError(
-            f"{path} could not be written ({error}); make room and run again: finished shards stay."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return FileStamp(bytes=size, xxh3=digest.hexdigest())
-
-
-def write_json_durably(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all; the same value gives the same bytes."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
-    write_durably(path, [f"{text}\n".encode()])
+def safetensors_header(
+    tensors: Mapping[str, tuple[torch.dtype, Sequence[int]]],
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The first bytes of a safetensors file with tensors of these types and shapes, in this order."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, (dtype, shape) in tensors.items():
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        header[name] = {
+            "dtype": _SAFETENSORS_NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterable[Chunk]:
@@ -211,32 +236,13 @@ def safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterable[Chunk]:
     The library's own `save_file` renames by itself, without fsync, and leaves temporaries with random
     names after a kill; its order of keys is not promised to be the same each time.
     """
-    header: dict[str, Any] = {}
-    offset = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _SAFETENSORS_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
+    yield safetensors_header({name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()})
     for tensor in tensors.values():
         if tensor.numel():
-            yield _bytes_of(tensor)
+            yield tensor_bytes(tensor)
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The memory of a tensor; only a tensor with gaps, or one on a GPU, is copied."""
     flat: Any = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
     return memoryview(flat)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

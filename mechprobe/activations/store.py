@@ -1,7 +1,8 @@
 """The activation store: rows of activations at named hook points, with a table that says what each row is.
 
-A folder of shards (`shards.py`): per shard one safetensors file with a `[tok, d]` tensor for each hook point
-and one Parquet token table. Reading maps the files; only the rows asked for are copied.
+A folder of shards (`shards.py`): per shard one safetensors file with a `[tok, d]` tensor for each hook point, one
+Parquet token table, and a small file with each column's mean and summed squares. `blocks` maps the files and copies
+nothing; `acts` and `batches` copy the rows asked for; `shuffling.py` reads for training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +21,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.activations.batches import shuffled_blocks, split_in_batches
+from mechprobe.activations.moments import Moments
+from mechprobe.activations.places import Place, opened, read_places, read_rows
 from mechprobe.activations.shards import (
     Sidecar,
-    content_problem,
     map_tensors,
     read_header,
     read_sidecars,
@@ -33,10 +35,22 @@ from mechprobe.records import digest_json
 
 KIND = "mechprobe activations"
 HEADER_NAME = "store.json"
+MOMENTS_SUFFIX = ".moments.safetensors"
+_SCRATCH_NUMBERS = 1 << 19
+"""Numbers that are read at once on the way to another dtype: they stay in a core's cache."""
 _CODED = ["transcript_id", "role", "section"]
 
 Rows = slice | np.ndarray | None
 """Which rows of a store: None for all, a slice, row numbers, or one boolean for each row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StoreBlock:
+    """Consecutive rows of one shard, mapped and not copied: copy what you change or keep."""
+
+    first_row: int
+    acts: Mapping[str, Float[Tensor, "tok _"]]
+    """Hook point -> rows, in the dtype of the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,8 @@ class ActivationStore:
     dtype: str
     config: Mapping[str, Any]
     """What the activations were captured with."""
+    record: Mapping[str, Any]
+    """What else was known when the store was begun: versions of packages, and what the capture adds."""
     shards: tuple[Sidecar, ...]
 
     @classmethod
@@ -56,16 +72,17 @@ class ActivationStore:
         """Open a complete store.
 
         Raises:
-            StoreError: there is none, it is unfinished, of a newer schema, or files are missing or cut off.
+            StoreError: there is none, it is unfinished, of another schema, or files are missing or cut off.
         """
         header = read_store_header(folder)
         shards = read_sidecars(folder, KIND)
-        _check_complete(folder, header, shards)
+        check_complete(folder, header, shards)
         return cls(
             folder=folder,
             hooks=header["hooks"],
             dtype=header["dtype"],
             config=header["config"],
+            record=header["record"],
             shards=tuple(shards),
         )
 
@@ -135,17 +152,61 @@ class ActivationStore:
             HookError: nothing is stored for the hook point.
             ShapeError: a row number is outside the store.
         """
-        out_shape = self.width(hook_name)
-        numbers = self.row_numbers(rows)
-        out = torch.empty(len(numbers), out_shape, dtype=dtype)
+        width, numbers = self.width(hook_name), self.row_numbers(rows)
+        out = torch.empty(len(numbers), width, dtype=dtype)
         order = np.arange(len(numbers)) if _ascends(numbers) else np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], self.row_bounds)
         for index, (start, end) in enumerate(pairwise(ends)):
             if start < end:
                 where = order[start:end]
                 local = numbers[where] - self.row_bounds[index]
-                _copy_rows(self._mapped(index, hook_name), local, out, where)
+                if _is_run(local) and _is_run(where):
+                    part = out[where[0] : where[-1] + 1]
+                    _read_run(self.path(index), self.places(index)[hook_name], int(local[0]), part)
+                else:
+                    _copy_rows(self._maps(index)[hook_name], local, out, where)
         return out
+
+    def blocks(
+        self, hook_names: Sequence[str] | None = None, *, max_rows: int = 65536
+    ) -> Iterator[StoreBlock]:
+        """All rows in order, several hook points side by side, mapped: nothing is copied or converted.
+
+        Args:
+            hook_names: by default all.
+            max_rows: a block has at most so many rows, and never more than its shard.
+
+        Raises:
+            HookError: nothing is stored for a hook point.
+        """
+        names = self.hook_names if hook_names is None else tuple(hook_names)
+        for name in names:
+            self.width(name)
+        return self._blocks(names, max_rows)
+
+    def _blocks(self, names: Sequence[str], max_rows: int) -> Iterator[StoreBlock]:
+        for index, shard in enumerate(self.shards):
+            # Mapped here and not kept, since pages that were read count as memory until they are unmapped.
+            mapped = map_tensors(self.path(index))
+            for start in range(0, shard.n_rows, max_rows):
+                yield StoreBlock(
+                    first_row=int(self.row_bounds[index]) + start,
+                    acts={name: mapped[name][start : start + max_rows] for name in names},
+                )
+
+    def moments(self, hook_name: str) -> Moments:
+        """Count, mean and summed squared deviations of each column, merged from those of the shards.
+
+        Raises:
+            HookError: nothing is stored for the hook point.
+        """
+        width = self.width(hook_name)
+        parts: list[Moments] = []
+        for shard in self.shards:
+            found = map_tensors(self.folder / f"{shard.name}{MOMENTS_SUFFIX}")
+            mean, m2 = found[f"{hook_name}.mean"], found[f"{hook_name}.m2"]
+            parts.append(Moments(count=shard.n_rows, mean=mean, m2=m2))
+        return Moments.merged(parts, width)
 
     def batches(
         self,
@@ -198,29 +259,40 @@ class ActivationStore:
             )
         return rows.astype(np.int64, copy=False)
 
+    def path(self, index: int) -> Path:
+        """The file with the activations of a shard."""
+        return self.folder / f"{self.shards[index].name}.safetensors"
+
+    def places(self, index: int) -> dict[str, Place]:
+        """Where the hook points stand in the file of a shard."""
+        if index not in self._places:
+            self._places[index] = read_places(self.path(index))
+        return self._places[index]
+
     def verify(self) -> None:
-        """Read every file and compare it with its digest.
+        """Read every file and compare it with its digests; `verification.find_damage` lists all that is wrong.
 
         Raises:
-            StoreError: one differs; the message names it.
+            StoreError: one differs; the message names file, hook point and rows.
         """
-        for shard in self.shards:
-            if problem := content_problem(self.folder, shard):
-                raise StoreError(
-                    f"{problem}; delete {shard.name}.* and capture again, which writes only what is missing."
-                )
+        from mechprobe.activations.verification import find_damage
 
-    def _mapped(self, index: int, hook_name: str) -> Tensor:
-        return self._maps(index)[hook_name]
+        if damage := find_damage(self.folder):
+            raise StoreError(
+                f"{damage[0]}; delete the files of that shard and capture again, which writes only what is missing."
+            )
 
     def _maps(self, index: int) -> dict[str, Tensor]:
         if index not in self._opened:
-            path = self.folder / f"{self.shards[index].name}.safetensors"
-            self._opened[index] = map_tensors(path)
+            self._opened[index] = map_tensors(self.path(index))
         return self._opened[index]
 
     @cached_property
     def _opened(self) -> dict[int, dict[str, Tensor]]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[int, dict[str, Place]]:
         return {}
 
 
@@ -241,7 +313,12 @@ def read_store_header(folder: Path) -> dict[str, Any]:
     return read_header(folder / HEADER_NAME, KIND)
 
 
-def _check_complete(folder: Path, header: dict[str, Any], shards: Sequence[Sidecar]) -> None:
+def check_complete(folder: Path, header: dict[str, Any], shards: Sequence[Sidecar]) -> None:
+    """Check that shards are all of a store, and its own.
+
+    Raises:
+        StoreError: some are missing, cut off, or of another store.
+    """
     conversation = 0
     for shard in shards:
         if shard.config != header["digest"]:
@@ -261,13 +338,27 @@ def _check_complete(folder: Path, header: dict[str, Any], shards: Sequence[Sidec
         )
 
 
+def _read_run(path: Path, place: Place, first: int, out: Tensor) -> None:
+    with opened(path) as handle:
+        if out.dtype == place.dtype:
+            read_rows(handle, place, first, out)
+            return
+        step = max(1, _SCRATCH_NUMBERS // max(place.width, 1))
+        scratch = torch.empty(min(step, len(out)), place.width, dtype=place.dtype)
+        for start in range(0, len(out), step):
+            part = out[start : start + step]
+            read_rows(handle, place, first + start, scratch[: len(part)])
+            part.copy_(scratch[: len(part)])
+
+
 def _copy_rows(
     source: Tensor, local: Int[np.ndarray, "row"], out: Tensor, where: Int[np.ndarray, "row"]
 ) -> None:
-    if _is_run(local) and _is_run(where):
-        out[where[0] : where[-1] + 1].copy_(source[local[0] : local[-1] + 1])
+    picked = source[torch.from_numpy(local)]
+    if _is_run(where):
+        out[where[0] : where[-1] + 1].copy_(picked)
     else:
-        out[torch.from_numpy(where)] = source[torch.from_numpy(local)].to(out.dtype)
+        out[torch.from_numpy(where)] = picked.to(out.dtype)
 
 
 def _ascends(numbers: Int[np.ndarray, "row"]) -> bool:

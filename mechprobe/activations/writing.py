@@ -1,8 +1,10 @@
 """Writing an activation store, shard by shard, so that a second run adds only what is missing."""
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.activations.durable import (
+    Chunk,
+    WrittenFile,
+    unwritable,
+    write_json_durably,
+    write_temporary,
+)
+from mechprobe.activations.lock import LOCK_NAME, StoreLock
+from mechprobe.activations.moments import ActsStatistics, acts_statistics
 from mechprobe.activations.shards import (
     SCHEMA,
-    Chunk,
     Sidecar,
-    commit_shard,
+    commit_written,
     finished_shard,
     read_header,
     safetensors_chunks,
     shard_name,
-    write_json_durably,
 )
-from mechprobe.activations.store import HEADER_NAME, KIND
+from mechprobe.activations.store import HEADER_NAME, KIND, MOMENTS_SUFFIX
+from mechprobe.activations.token_columns import with_stored_columns
 from mechprobe.errors import ConfigError, ShapeError, StoreError
-from mechprobe.records import digest_json
+from mechprobe.records import digest_json, installed_packages
 
 TORCH_DTYPES = {
     "float32": torch.float32,
@@ -37,12 +47,17 @@ TORCH_DTYPES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreWriter:
-    """A store being written; `StoreWriter.start` makes one or takes up an unfinished one."""
+    """A store being written; `StoreWriter.start` makes one or takes up an unfinished one.
+
+    It holds the store's lock until it is closed or gone. Pickled, it travels without the lock: workers write their
+    shards under the lock of the process that started the store.
+    """
 
     folder: Path
     hooks: Mapping[str, int]
     dtype: str
     config_digest: str
+    lock: StoreLock | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def start(
@@ -53,12 +68,17 @@ class StoreWriter:
         dtype: str,
         config: Mapping[str, Any],
         n_conversations: int,
+        record: Mapping[str, Any] | None = None,
     ) -> "StoreWriter":
         """Begin a store in an empty folder, or go on with one of exactly the same settings.
 
+        Args:
+            config: settings that decide the bytes; going on with others is refused.
+            record: what is worth knowing and may differ when the work goes on, such as parity; versions are added.
+
         Raises:
             ConfigError: the dtype is none that a store can have.
-            StoreError: the folder holds something else, or a store of other settings.
+            StoreError: the folder holds something else, a store of other settings, or is written by another process.
         """
         if dtype not in TORCH_DTYPES:
             raise ConfigError(f"dtype is {dtype!r}; a store has one of {list(TORCH_DTYPES)}.")
@@ -71,17 +91,37 @@ class StoreWriter:
             "config": dict(config),
         }
         wanted["digest"] = digest_json(wanted)
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / HEADER_NAME).is_file():
+        wanted["record"] = {**(record or {}), "packages": installed_packages()}
+        _make_folder(folder)
+        _refuse_foreign(folder)
+        is_begun = (folder / HEADER_NAME).is_file()
+        # A finished store may stand where nobody can write.
+        lock = StoreLock.take(folder) if os.access(folder, os.W_OK) or not is_begun else None
+        if is_begun or (folder / HEADER_NAME).is_file():
             _refuse_other_settings(folder, read_header(folder / HEADER_NAME, KIND), wanted)
-        elif found := sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp"):
-            raise StoreError(
-                f"{folder} is no activation store and not empty (found: {', '.join(found[:3])}); "
-                "capture into a new folder."
-            )
         else:
             write_json_durably(folder / HEADER_NAME, wanted)
-        return cls(folder=folder, hooks=dict(hooks), dtype=dtype, config_digest=wanted["digest"])
+        return cls(
+            folder=folder,
+            hooks=dict(hooks),
+            dtype=dtype,
+            config_digest=wanted["digest"],
+            lock=lock,
+        )
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes write the store."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _without_lock, (self.folder, self.hooks, self.dtype, self.config_digest)
 
     def finished(self, index: int) -> Sidecar | None:
         """The sidecar of a shard that need not be written again."""
@@ -97,7 +137,7 @@ class StoreWriter:
         transcript_ids: Sequence[str],
         n_dropped: int = 0,
     ) -> Sidecar:
-        """Write one shard of whole conversations.
+        """Write one shard of whole conversations; norms, sinks, spans and moments are added.
 
         Args:
             tokens: the token table, one row for each row of the activations.
@@ -105,51 +145,105 @@ class StoreWriter:
 
         Raises:
             ShapeError: activations and token table have different rows, or a width is not the promised one.
-            StoreError: activations are not finite; the message names hook point and transcript.
+            StoreError: activations are not finite; the message names hook point and transcript. Or the disk is full.
         """
-        stored = {
-            hook_name: self._checked(hook_name, acts[hook_name], tokens) for hook_name in self.hooks
-        }
+        stored = {name: self._stored(name, acts[name], len(tokens)) for name in self.hooks}
         facts: dict[str, Any] = {
             "dtype": self.dtype,
+            "hook_names": list(stored),
             "shapes": {name: list(tensor.shape) for name, tensor in stored.items()},
             "first_conversation": first_conversation,
             "transcript_ids": list(transcript_ids),
             "n_dropped": n_dropped,
         }
-        return commit_shard(
-            self.folder,
-            shard_name(index),
-            {".safetensors": safetensors_chunks(stored), ".parquet": _parquet_chunks(tokens)},
-            kind=KIND,
-            config=self.config_digest,
-            n_rows=len(tokens),
-            facts=facts,
-        )
+        written: list[WrittenFile] = []
+        try:
+            written += self._write_files(shard_name(index), stored, acts, tokens)
+            return commit_written(
+                self.folder,
+                shard_name(index),
+                written,
+                kind=KIND,
+                config=self.config_digest,
+                n_rows=len(tokens),
+                facts=facts,
+            )
+        finally:
+            for file in written:
+                file.discard()
 
-    def _checked(self, hook_name: str, acts: Tensor, tokens: pd.DataFrame) -> Tensor:
-        wanted = (len(tokens), self.hooks[hook_name])
+    def _write_files(
+        self,
+        name: str,
+        stored: Mapping[str, Tensor],
+        acts: Mapping[str, Tensor],
+        tokens: pd.DataFrame,
+    ) -> list[WrittenFile]:
+        """The files of a shard under temporary names; the disk takes the rows while their statistics are computed."""
+        with ThreadPoolExecutor(1) as writing_rows:
+            path = self.folder / f"{name}.safetensors"
+            rows = writing_rows.submit(write_temporary, path, safetensors_chunks(stored))
+            try:
+                found = {hook: acts_statistics(tensor) for hook, tensor in stored.items()}
+                for hook, statistics in found.items():
+                    if not statistics.is_finite:
+                        raise self._not_finite(hook, stored[hook], acts[hook], tokens)
+                table = with_stored_columns(tokens, {hook: s.norms for hook, s in found.items()})
+                small = [
+                    write_temporary(self.folder / f"{name}.parquet", _parquet_chunks(table)),
+                    write_temporary(
+                        self.folder / f"{name}{MOMENTS_SUFFIX}", _moments_chunks(found)
+                    ),
+                ]
+            except BaseException:
+                if rows.exception() is None:
+                    rows.result().discard()
+                raise
+            return [rows.result(), *small]
+
+    def _stored(self, hook_name: str, acts: Tensor, n_rows: int) -> Tensor:
+        wanted = (n_rows, self.hooks[hook_name])
         if tuple(acts.shape) != wanted:
             raise ShapeError(
                 f"activations of {hook_name} have shape {tuple(acts.shape)}, wanted {wanted}: "
                 "one row for each row of the token table."
             )
-        stored = acts.to("cpu", TORCH_DTYPES[self.dtype])
-        # A sum is finite only if all its terms are; the exact look is for when it is not.
-        if (
-            not stored.sum(dtype=torch.float32).isfinite()
-            and not (finite := stored.isfinite()).all()
-        ):
-            row = int((~finite.all(dim=1)).nonzero()[0])
-            cause = (
-                "the model's output" if not acts.isfinite().all() else f"rounding to {self.dtype}"
-            )
-            raise StoreError(
-                f"activations of {hook_name} are not finite in transcript "
-                f"{tokens['transcript_id'].iloc[row]!r}, token {tokens['position'].iloc[row]}, "
-                f"by {cause}; load the model or store in bfloat16 or float32."
-            )
-        return stored
+        return acts.to("cpu", TORCH_DTYPES[self.dtype])
+
+    def _not_finite(
+        self, hook_name: str, stored: Tensor, acts: Tensor, tokens: pd.DataFrame
+    ) -> StoreError:
+        row = int((~stored.isfinite().all(dim=1)).nonzero()[0])
+        cause = "the model's output" if not acts.isfinite().all() else f"rounding to {self.dtype}"
+        return StoreError(
+            f"activations of {hook_name} are not finite in transcript "
+            f"{tokens['transcript_id'].iloc[row]!r}, token {tokens['position'].iloc[row]}, "
+            f"by {cause}; load the model or store in bfloat16 or float32."
+        )
+
+
+def _without_lock(
+    folder: Path, hooks: Mapping[str, int], dtype: str, config_digest: str
+) -> StoreWriter:
+    return StoreWriter(folder=folder, hooks=hooks, dtype=dtype, config_digest=config_digest)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if (folder / HEADER_NAME).is_file():
+        return
+    found = sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp")
+    if found and found != [LOCK_NAME]:
+        raise StoreError(
+            f"{folder} is no activation store and not empty (found: {', '.join(found[:3])}); "
+            "capture into a new folder."
+        )
 
 
 def _refuse_other_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -182,3 +276,11 @@ def _parquet_chunks(tokens: pd.DataFrame) -> Iterator[Chunk]:
     table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
     pq.write_table(table, stream, compression="zstd")
     yield stream.getbuffer()
+
+
+def _moments_chunks(found: Mapping[str, ActsStatistics]) -> Iterator[Chunk]:
+    tensors: dict[str, Tensor] = {}
+    for hook_name, statistics in found.items():
+        tensors[f"{hook_name}.mean"] = statistics.moments.mean
+        tensors[f"{hook_name}.m2"] = statistics.moments.m2
+    yield from safetensors_chunks(tensors)

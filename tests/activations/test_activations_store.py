@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mechprobe.activations.durable import json_text, seal_of
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import ConfigError, HookError, MechprobeError, ShapeError, StoreError
@@ -147,7 +148,8 @@ def test_verify_names_the_damaged_file(tmp_path: Path):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(StoreError, match=r"shard-00001\.safetensors has xxh3"):
+    place = r"shard-00001\.safetensors, blocks\.1\.hook_out, rows 5 to 11: has another xxh3"
+    with pytest.raises(StoreError, match=place):
         ActivationStore.open(tmp_path).verify()
 
 
@@ -156,10 +158,11 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def edit_json(name: str, **changes: object):
+def edit_json(name: str, is_sealed: bool = True, /, **changes: object):
     def edit(folder: Path) -> None:
         path = folder / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        fields = {**json.loads(path.read_text()), **changes}
+        path.write_text(json_text({**fields, "seal": seal_of(fields)} if is_sealed else fields))
 
     return edit
 
@@ -175,6 +178,10 @@ DAMAGES = {
         "unfinished: it holds the first 1 of 3",
     ),
     "newer schema": (edit_json("store.json", schema=99), "schema 99.*upgrade"),
+    "older schema": (edit_json("store.json", schema=1), "schema 1.*write it again"),
+    "schema is no number": (edit_json("store.json", schema="2"), "schema 2.*upgrade"),
+    "changed header": (edit_json("store.json", False, dtype="float16"), "changed after it was"),
+    "changed sidecar": (edit_json("shard-00001.json", False, n_rows=9), "changed after it was"),
     "newer shard": (edit_json("shard-00000.json", schema=99), "schema 99.*upgrade"),
     "another store's shard": (edit_json("shard-00000.json", config="x"), "other settings"),
     "broken header": (lambda folder: (folder / "store.json").write_text("{"), "cannot be read"),
