@@ -7,30 +7,20 @@ stand; a marker that is missing is a text that was dropped; without its markers 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mechprobe.errors import ModelError
-from mechprobe.models.messages import TemplateForm, chat_messages
+from mechprobe.models.dropped import Dropped, dropped_texts
+from mechprobe.models.messages import Render, TemplateForm, chat_messages
 from mechprobe.models.pieces import Piece, join_tool_calls, pieces_of
-from mechprobe.transcripts.transcript import SECTIONS, Message, Section, Transcript
-
-Render = Callable[[Sequence[dict[str, Any]]], str]
+from mechprobe.transcripts.transcript import Message, Section, Transcript
 
 _FIRST, _LAST = 0xF0000, 0x10FFFD
 _DEPTH = 24
 """How far inside a text the markers go if a template looks at how texts start and end ("<tool_response>")."""
 _MARKER = re.compile(f"[{chr(_FIRST)}-{chr(_LAST)}]")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dropped:
-    """A text that was not rendered, or not to its end."""
-
-    message: int
-    section: Section
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,27 +35,66 @@ class Alignment:
 def align(transcript: Transcript, form: TemplateForm, render: Render) -> Alignment:
     """Render a transcript and find its texts.
 
+    Reasoning that the template drops is not given to it either, as in the conversations that its model has seen: some
+    templates leave a part of it standing, or write the answer otherwise, while it is there.
+
     Raises:
         ModelError: the template rewrites the texts so that they cannot be found.
     """
     messages = transcript.messages
-    text = render(chat_messages(messages, form, lambda text, *_: text))
-    placed = _place(messages, form, render, text, _Marks()) or _place(
-        messages, form, render, text, _Marks(depth=_DEPTH)
-    )
-    if placed is None:
-        raise ModelError(
-            f"the chat template changes its output with the texts of transcript {transcript.id!r} in more than their "
-            'place, so tokens cannot be traced to them; set chat_template="plain" or a template file of your own.'
+    found = _find(transcript.id, messages, form, render)
+    if lost := found.lost_reasoning:
+        given = [replace(m, reasoning="") if i in lost else m for i, m in enumerate(messages)]
+        if render(_plain(given, form)) != found.text:
+            without = _find(transcript.id, given, form, render)
+            # Some look for think tags in the answer as soon as there is no reasoning, and would cut it.
+            found = without if found.texts <= without.texts else found
+    pieces = join_tool_calls(found.text, messages, found.pieces)
+    dropped = tuple(dropped_texts(messages, pieces))
+    return Alignment(text=found.text, pieces=tuple(pieces), dropped=dropped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    text: str
+    pieces: tuple[Piece, ...]
+    lost_reasoning: frozenset[int]
+    """Messages whose reasoning is not in the text."""
+
+    @property
+    def texts(self) -> set[tuple[int, Section]]:
+        """Message and section of everything that was found."""
+        return {(piece.message, piece.section) for piece in self.pieces}
+
+
+def _find(name: str, messages: Sequence[Message], form: TemplateForm, render: Render) -> _Found:
+    text = render(_plain(messages, form))
+    for depth in (0, _DEPTH):
+        marks = _Marks(depth=depth)
+        placed = _place(messages, form, render, text, marks)
+        if placed is None:
+            continue
+        slots = _with_spaces(messages, form, render, text, placed)
+        pieces = [
+            piece
+            for slot in slots
+            for piece in pieces_of(slot.piece(), text[slot.start : slot.end], slot.text)
+        ]
+        there = {(slot.message, slot.section) for slot in placed}
+        lost = {s.message for s in marks.slots if s.section == "reasoning"}
+        return _Found(
+            text=text,
+            pieces=tuple(pieces),
+            lost_reasoning=frozenset(i for i in lost if (i, "reasoning") not in there),
         )
-    slots = _with_spaces(messages, form, render, text, placed)
-    found = [
-        piece
-        for slot in slots
-        for piece in pieces_of(slot.piece(), text[slot.start : slot.end], slot.text)
-    ]
-    pieces = join_tool_calls(text, messages, found)
-    return Alignment(text=text, pieces=tuple(pieces), dropped=tuple(_dropped(messages, pieces)))
+    raise ModelError(
+        f"the chat template changes its output with the texts of transcript {name!r} in more than their "
+        'place, so tokens cannot be traced to them; set chat_template="plain" or a template file of your own.'
+    )
+
+
+def _plain(messages: Sequence[Message], form: TemplateForm) -> list[dict[str, Any]]:
+    return chat_messages(messages, form, lambda text, *_: text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,13 +251,3 @@ def _kept_spaces(trail: str, gap: str, scaffold: str, lead: str) -> tuple[int, i
         if 0 <= n_lead <= len(lead) and gap == expected:
             return n_trail, n_lead
     return 0, 0
-
-
-def _dropped(messages: Sequence[Message], pieces: Sequence[Piece]) -> list[Dropped]:
-    rendered = {(piece.message, piece.section) for piece in pieces}
-    return [
-        Dropped(message=i, section=section, reason="the chat template leaves it out or rewrites it")
-        for i, message in enumerate(messages)
-        for section in SECTIONS
-        if message.text(section).strip() and (i, section) not in rendered
-    ]

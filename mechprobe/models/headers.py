@@ -8,14 +8,16 @@ from mechprobe.models.pieces import Piece
 from mechprobe.transcripts.transcript import Role, Transcript
 
 _ROLE_WORDS: dict[Role, tuple[str, ...]] = {
-    "system": ("system", "user", "human"),
-    "user": ("user", "human"),
+    "system": ("system", "developer", "user", "human"),
+    "user": ("user", "human", "[inst]"),
     "assistant": ("assistant", "model", "gpt"),
     "tool": ("tool", "observation", "ipython", "function", "user", "human"),
 }
 """What templates call the roles; a system text may stand in the first user turn, a tool's answer in one."""
-_OPENINGS = re.compile(r"<[^<>\n]{0,2}(think|tool_response|tool_call)\b")
-"""Tags that open a part of a message; a role's header stands before them."""
+_TAGS = re.compile(
+    r"[<\[](/?)[^<>\[\]\n/]{0,2}(?:think|tool[_▁](?:response|call)s?)(?![a-z])", re.IGNORECASE
+)
+"""What opens and closes a part of a message; a role's header stands before, after or between them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,14 +63,45 @@ def _boundary(
 
 
 def _header_bounds(literal: str, role: Role) -> tuple[int, int]:
-    """Bounds of the role header in the scaffold before a message; empty at its end if it names no role.
+    """Bounds of the role header in the scaffold before a message; empty where no role is named.
 
-    The header starts where the last tag before the role's name opens, or where its line does.
+    It starts with the tag that names the role, or with that line, and ends with the line's last tag or the line.
     """
-    opening = _OPENINGS.search(literal)
-    end = len(literal[: opening.start()].rstrip(" ")) if opening else len(literal)
-    lowered = literal[:end].lower()
-    named = max(lowered.rfind(word) for word in _ROLE_WORDS[role])
+    tags = list(_TAGS.finditer(literal))
+    named = _named(literal, tags, role)
     if named < 0:
-        return end, end
-    return max(literal.rfind("<", 0, named), literal.rfind("\n", 0, named) + 1), end
+        opening = next((tag.start() for tag in tags if not tag[1]), len(literal))
+        return opening, opening
+    start = max(
+        literal.rfind("<", 0, named),
+        literal.rfind("[", 0, named + 1),
+        literal.rfind("\n", 0, named) + 1,
+    )
+    after = next(
+        (literal[: tag.start()].rstrip(" ") for tag in tags if tag.start() > named), literal
+    )
+    return start, _line_end(after, named)
+
+
+def _named(literal: str, tags: Sequence[re.Match[str]], role: Role) -> int:
+    """Where the role is named last: in a tag or right after one, or else anywhere; -1 if nowhere."""
+    lowered = list(literal.lower())
+    for tag in tags:
+        lowered[tag.start() : tag.end()] = " " * (tag.end() - tag.start())
+    words = "|".join(re.escape(word) for word in _ROLE_WORDS[role])
+    found = re.finditer(f"(<[^<>\n]*>?|\\[[^\\[\\]\n]*)?({words})", "".join(lowered))
+    places = [(match[1] is not None or match[2][0] == "[", match.start(2)) for match in found]
+    return max(places, default=(False, -1))[1]
+
+
+def _line_end(literal: str, named: int) -> int:
+    """End of the header's line with the empty lines after it, or of its last tag if a text follows that in the line."""
+    end = literal.find("\n", named)
+    if end < 0:
+        end = len(literal)
+    if literal[named] == "[":
+        return literal.index("]", named) + 1
+    last_tag = max(literal.rfind(">", named, end), literal.rfind("]", named, end)) + 1
+    if last_tag and literal[last_tag:end].strip():
+        return last_tag
+    return end + len(literal[end:]) - len(literal[end:].lstrip("\n"))

@@ -9,7 +9,8 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from mechprobe.errors import LabelError
-from mechprobe.models.alignment import Alignment, Dropped
+from mechprobe.models.alignment import Alignment
+from mechprobe.models.dropped import Dropped
 from mechprobe.models.headers import Scaffold, scaffold_pieces
 from mechprobe.models.pieces import Piece
 from mechprobe.models.templates import align_with_template

@@ -1,13 +1,14 @@
 """Chat templates: the tokenizer's own, a file's, or the plain one for models that have none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mechprobe.errors import ModelError
 from mechprobe.models.alignment import Alignment, align
-from mechprobe.models.messages import form_of
+from mechprobe.models.messages import Render, TemplateForm, form_of
 from mechprobe.transcripts.transcript import Transcript
 
 PLAIN = "plain"
@@ -51,26 +52,41 @@ def align_with_template(
     from jinja2 import TemplateError
 
     template = chat_template or _own_template(tokenizer)
-    form = form_of(template)
+    render = _renderer(template, tokenizer)
+    problems: list[Exception] = []
+    for form in _forms_to_try(_form(template, tokenizer)):
+        try:
+            return align(transcript, form, render)
+        except (TypeError, TemplateError) as error:
+            problems.append(error)
+    raise ModelError(
+        f"the chat template refuses transcript {transcript.id!r} ({problems[0]}); set "
+        'chat_template="plain" or a template file of your own.'
+    ) from problems[0]
 
+
+@lru_cache(maxsize=16)
+def _form(template: str, tokenizer: Any) -> TemplateForm:
+    return form_of(template, _renderer(template, tokenizer))
+
+
+def _renderer(template: str, tokenizer: Any) -> Render:
     def render(messages: Sequence[dict[str, Any]]) -> str:
         return str(
             tokenizer.apply_chat_template(list(messages), tokenize=False, chat_template=template)
         )
 
-    try:
-        try:
-            return align(transcript, form, render)
-        except (TypeError, TemplateError):
-            # Some templates join a tool call's arguments as text, others walk through them as an object.
-            if not form.takes_tools:
-                raise
-            return align(transcript, replace(form, parses_arguments=False), render)
-    except (TypeError, TemplateError) as error:
-        raise ModelError(
-            f"the chat template refuses transcript {transcript.id!r} ({error}); set "
-            'chat_template="plain" or a template file of your own.'
-        ) from error
+    return render
+
+
+def _forms_to_try(form: TemplateForm) -> Iterator[TemplateForm]:
+    """What templates insist on for tool calls, which they say by refusing the rest."""
+    yield form
+    if form.takes_tools:
+        # Some join a tool call's arguments as text, others walk through them as an object.
+        yield replace(form, parses_arguments=False)
+        yield replace(form, has_short_ids=True)
+        yield replace(form, keeps_preamble=False)
 
 
 def _own_template(tokenizer: Any) -> str:

@@ -150,7 +150,7 @@ def test_thinking_that_is_cut_out_of_the_content_is_dropped():
         (-1, "none", "scaffold", "<s>"),
         (0, "user", "header", "<|User|>"),
         (0, "user", "answer", "hide it"),
-        (1, "assistant", "header", "<|Assistant|>\n\n"),
+        (1, "assistant", "header", "<|Assistant|>"),
         (1, "assistant", "answer", "done"),
     ]
     assert [(d.message, d.section) for d in rendering.dropped] == [
