@@ -59,10 +59,7 @@ class TrainingRows:
         blocks = self._blocks(start * self.batch_size)
         copies = tee(blocks, len(self.hook_names))
         streams = [
-            split_in_batches(
-                (self.store.acts(name, block) for block in own), self.batch_size, drop_last=False
-            )
-            for name, own in zip(self.hook_names, copies, strict=True)
+            self._stream(name, own) for name, own in zip(self.hook_names, copies, strict=True)
         ]
         for together in zip(*streams, strict=True):
             yield dict(zip(self.hook_names, together, strict=True))
@@ -85,6 +82,12 @@ class TrainingRows:
         for name, acts in sample.items():
             _check_usable(name, acts)
         return sample
+
+    def _stream(
+        self, hook_name: str, blocks: Iterator[Int[np.ndarray, "block"]]
+    ) -> Iterator[Float[Tensor, "case d"]]:
+        acts = (self.store.acts(hook_name, block) for block in blocks)
+        return split_in_batches(acts, self.batch_size, drop_last=False)
 
     def _blocks(self, skipped: int) -> Iterator[Int[np.ndarray, "block"]]:
         blocks = shuffled_blocks(

@@ -86,7 +86,10 @@ class TopKSelector:
 
 
 class BatchTopKSelector:
-    """The k x n_tokens largest of the batch, as sae-lens' BatchTopK (arXiv 2412.06410)."""
+    """The k x n_tokens largest of the batch, as sae-lens' BatchTopK (arXiv 2412.06410).
+
+    Of equal numbers at the cut-off sae-lens keeps some; here all are kept, so that no order decides.
+    """
 
     def __init__(self, k: int) -> None:
         self.k = k
