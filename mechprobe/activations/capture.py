@@ -9,14 +9,14 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from mechprobe.activations.estimate import estimate_capture, need_disk
+from mechprobe.activations.estimate import CaptureEstimate, estimate_capture, need_disk
 from mechprobe.activations.plan import HELD_TOKENS, Conversations, ShardPlan, missing_shards
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.activations.shard_capture import CaptureJob, Engine, ShardCapture, engine_for
@@ -87,36 +87,30 @@ def capture(
         "transcripts": digest_texts(chosen),
         **({"engine": engine} if engine != "bridge" else {}),
     }
-    writer = StoreWriter.start(
+    with StoreWriter.start(
         out,
         hooks=hooks,
         dtype=dtype,
         config=config,
         n_conversations=len(chosen),
-    )
-    held = HELD_TOKENS if executor.is_here else 0
-    conversations = Conversations(chosen, subject.render, select, hold_tokens=held)
-    shards = list(missing_shards(conversations, writer, shard_tokens))
-    if shards:
-        estimate = estimate_capture(
-            shards,
-            writer.hooks,
-            stored_itemsize=TORCH_DTYPES[dtype].itemsize,
-            model_itemsize=subject.bridge.cfg.dtype.itemsize,
-            batch_tokens=batch_tokens,
-        )
-        need_disk(estimate, out)
-        if say:
-            say(str(estimate))
+        record={"parity": asdict(subject.parity)},
+    ) as writer:
+        held = HELD_TOKENS if executor.is_here else 0
         job = _Job(
             subject=subject,
-            conversations=conversations,
+            conversations=Conversations(chosen, subject.render, select, hold_tokens=held),
             writer=writer,
             select=select,
             batch_tokens=batch_tokens,
             engine=engine,
         )
-        _make_shards(shards, executor, job)
+        shards = list(missing_shards(job.conversations, writer, shard_tokens))
+        if shards:
+            estimate = job.estimate(shards)
+            need_disk(estimate, out)
+            if say:
+                say(str(estimate))
+            _make_shards(shards, executor, job)
     store = ActivationStore.open(out)
     if store.n_tokens == 0:
         raise DataError(
@@ -146,6 +140,16 @@ class _Job:
     select: TokenSelection
     batch_tokens: int
     engine: Engine
+
+    def estimate(self, shards: Sequence[ShardPlan]) -> CaptureEstimate:
+        """What some shards need."""
+        return estimate_capture(
+            shards,
+            self.writer.hooks,
+            stored_itemsize=TORCH_DTYPES[self.writer.dtype].itemsize,
+            model_itemsize=self.subject.bridge.cfg.dtype.itemsize,
+            batch_tokens=self.batch_tokens,
+        )
 
     def here(self, advance: Callable[[int], object]) -> ShardCapture:
         """In this process."""
