@@ -14,11 +14,14 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 
 import tyro
 
+from mechprobe.cli.attribution import Attribute
 from mechprobe.cli.banks import Bank
 from mechprobe.cli.evaluating import Evaluate
+from mechprobe.cli.features import Features
 from mechprobe.cli.importing import Import
 from mechprobe.cli.organisms import Organism
 from mechprobe.cli.saying import say
+from mechprobe.cli.stores import Store
 from mechprobe.cli.studies import Capture, Causal, Falsify, Probe, Report, Sae, Steer, Study
 from mechprobe.errors import MechprobeError
 
@@ -33,7 +36,10 @@ Command = (
     | Annotated[Causal, tyro.conf.subcommand("causal")]
     | Annotated[Steer, tyro.conf.subcommand("steer")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Features, tyro.conf.subcommand("features")]
+    | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Bank, tyro.conf.subcommand("bank")]
+    | Annotated[Store, tyro.conf.subcommand("store")]
     | Annotated[Organism, tyro.conf.subcommand("organism")]
 )
 

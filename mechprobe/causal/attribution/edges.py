@@ -52,7 +52,7 @@ class Edges:
 
     def line(self) -> str:
         """What is printed with every result."""
-        n = int(self.table["exact"].notna().sum())
+        n = int(np.count_nonzero(self.table["kind"] != ERROR))
         return (
             f"{n} edges checked by exact ablation of the upstream feature: rank correlation {self.spearman:.2f}, same "
             f"sign {self.sign_agreement:.2f}"
@@ -84,6 +84,10 @@ def feature_edges(
     for one in (upstream, downstream):
         canonical = subject.resolve(one.hook_name)
         check_fits(one.sae, subject.width(one.hook_name), canonical, resolve=subject.resolve)
+    if subject.resolve(upstream.hook_name) == subject.resolve(downstream.hook_name):
+        raise ConfigError(
+            f"both SAEs stand at {upstream.hook_name}; edges lead from one hook point to a later one."
+        )
     d_sae = d_sae_of(downstream.sae)
     if unknown := [feature for feature in features if not 0 <= feature < d_sae]:
         raise ConfigError(
@@ -101,10 +105,12 @@ def feature_edges(
         (ERROR, str(feature), ERROR, float(error[k]), np.nan) for k, feature in enumerate(features)
     ]
     table = pd.DataFrame(rows, columns=["upstream", "downstream", "kind", "linear", "exact"])
-    checked = table[table["kind"] != ERROR]
-    pair = checked["linear"].to_numpy(float), checked["exact"].to_numpy(float)
+    is_checked = np.asarray(table["kind"] != ERROR, dtype=bool)
+    linears, exacts = (np.asarray(table[name], float)[is_checked] for name in ("linear", "exact"))
     return Edges(
-        table=table, spearman=rank_correlation(*pair), sign_agreement=sign_agreement(*pair)
+        table=table,
+        spearman=rank_correlation(linears, exacts),
+        sign_agreement=sign_agreement(linears, exacts),
     )
 
 
