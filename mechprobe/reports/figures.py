@@ -49,7 +49,7 @@ def figure_json(figure: go.Figure) -> str:
 
 def roc_figure(roc: pd.DataFrame) -> go.Figure:
     """ROC curves by scorer, of the rows of one indicator and one unit; the diagonal is chance."""
-    figure = _figure(height=410)
+    figure = blank_figure(height=410)
     figure.add_scatter(
         x=[0, 1],
         y=[0, 1],
@@ -77,7 +77,7 @@ def roc_figure(roc: pd.DataFrame) -> go.Figure:
 
 def dose_figure(dose: pd.DataFrame) -> go.Figure:
     """Effect against strength of one indicator's direction, with the band of random directions behind."""
-    figure = _figure(height=410)
+    figure = blank_figure(height=410)
     for name, color in (("random", "120,120,120"), ("shuffled", "150,120,190")):
         _add_control_band(figure, rows_where(dose, control=name), name, color)
     own = rows_where(dose, control=NO_CONTROL).sort_values(by="strength")
@@ -167,7 +167,7 @@ def site_figure(
         chosen: (place, position) of the sites that are marked, and for how many indicators.
         is_shown: False puts the number in brackets.
     """
-    figure = _figure(height=max(150, 70 + 30 * len(effect)))
+    figure = blank_figure(height=max(150, 70 + 30 * len(effect)))
     values = effect.to_numpy(float)
     texts = _texts(values)
     for i, place in enumerate(effect.index):
@@ -198,7 +198,7 @@ def site_figure(
 
 def domain_figure(auroc: pd.DataFrame, note: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
     """AUROC of what was fitted on one domain (rows) on the text of another (columns); white is 0.5."""
-    figure = _figure(height=120 + 34 * len(auroc))
+    figure = blank_figure(height=120 + 34 * len(auroc))
     values = auroc.to_numpy(float)
     figure.add_heatmap(
         z=_nested(values),
@@ -260,7 +260,7 @@ def _square_map(
     values: np.ndarray, names: Sequence[str], *, title: str, hover: str, height: int
 ) -> go.Figure:
     """A heat-map from -1 to 1 with the same names on both axes."""
-    figure = _figure(height=height)
+    figure = blank_figure(height=height)
     labels = [html.escape(name) for name in names]
     figure.add_heatmap(
         z=_nested(values),
@@ -279,7 +279,8 @@ def _square_map(
     return figure
 
 
-def _figure(*, height: int) -> go.Figure:
+def blank_figure(*, height: int) -> go.Figure:
+    """A figure without marks, in the page's style."""
     figure = go.Figure()
     figure.update_layout(
         template=None,

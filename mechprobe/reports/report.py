@@ -9,6 +9,7 @@ import pandas as pd
 from mechprobe import __version__
 from mechprobe.records import atomic_write_text
 from mechprobe.reports.causes import CEILING, quality_rows, self_test, site_maps
+from mechprobe.reports.drivers import best_feature_rows, driver_tables
 from mechprobe.reports.facts import read_facts
 from mechprobe.reports.falsified import falsifier_tables
 from mechprobe.reports.figures import cosine_figure, domain_figure, matrix_figure, site_figure
@@ -21,9 +22,10 @@ from mechprobe.reports.names import IndicatorName, indicator_names, run_taxonomy
 from mechprobe.reports.operating import calibration_rows, grain_rows, operating_tables
 from mechprobe.reports.overview import overview
 from mechprobe.reports.places import PlaceMap, UsedSite, marked, place_maps, used_sites
+from mechprobe.reports.reliability import reliability_figure, shown_curves
 from mechprobe.reports.rows import distinct
 from mechprobe.reports.scorers import scorer_table
-from mechprobe.reports.sections import indicator_section, make_plot
+from mechprobe.reports.sections import Plot, indicator_section, make_plot
 from mechprobe.reports.tables import CausalTables, RunTables, read_tables
 
 REPORT_NAME = "report.html"
@@ -84,6 +86,9 @@ def _detector_parts(tables: RunTables, names: Sequence[IndicatorName]) -> dict[s
         "falsified": falsifier_tables(found.falsifiers, names),
         "operating": operating_tables(found.thresholds),
         "calibration": calibration_rows(found.calibration),
+        "reliability": _reliability_plot(found.reliability),
+        "drivers": driver_tables(found.drivers, found.driver_checks, names),
+        "best_features": best_feature_rows(found.best_features, names),
         "grains": grain_rows(found.decomposition),
         "geometry": directions,
         "cosine_plots": [
@@ -95,6 +100,13 @@ def _detector_parts(tables: RunTables, names: Sequence[IndicatorName]) -> dict[s
             if one.space == "raw" and one.scorer in PLOTTED_SETS
         ],
     }
+
+
+def _reliability_plot(table: pd.DataFrame | None) -> Plot | None:
+    curves = shown_curves(table)
+    if curves is None:
+        return None
+    return make_plot("reliability", "Reliability curves", reliability_figure(curves))
 
 
 def _domain_plots(table: pd.DataFrame | None) -> list[dict[str, Any]]:

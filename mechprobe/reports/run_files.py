@@ -37,6 +37,10 @@ TRANSFER = "transfer.parquet"
 FALSIFIERS = "falsifiers.parquet"
 THRESHOLDS = "thresholds.parquet"
 CALIBRATION = "calibration.parquet"
+RELIABILITY = "reliability.parquet"
+DRIVERS = "drivers.parquet"
+DRIVER_CHECKS = "driver_checks.parquet"
+BEST_FEATURES = "best_features.parquet"
 DECOMPOSITION = "decomposition.parquet"
 GEOMETRY = "geometry.json"
 
@@ -48,11 +52,15 @@ STAGE_OF: Mapping[str, str] = {
     GAINS: "probe",
     THRESHOLDS: "probe",
     CALIBRATION: "probe",
+    RELIABILITY: "probe",
     DECOMPOSITION: "probe",
     GEOMETRY: "probe",
     EXAMPLES: "evaluate",
     FEATURES: "evaluate",
     FEATURE_EXAMPLES: "evaluate",
+    DRIVERS: "explain",
+    DRIVER_CHECKS: "explain",
+    BEST_FEATURES: "explain",
     SAE_QUALITY: "sae",
     VERDICTS: "causal",
     EFFECTS: "causal",
@@ -117,6 +125,15 @@ COLUMNS_OF: Mapping[str, tuple[str, ...]] = {
         *("indicator", "scorer", "view", "method", "refused", "ece", "low", "high"),
         *("brier", "brier_of_rate"),
     ),
+    RELIABILITY: (
+        *("indicator", "scorer", "view", "method", "bin", "stated", "observed", "low", "high", "n"),
+    ),
+    DRIVERS: (
+        *("scorer", "hook_name", "indicator", "rank", "name", "share", "direction", "auroc"),
+        *("n_positive", "n_negative"),
+    ),
+    DRIVER_CHECKS: ("scorer", "indicator", "n_effective", "agreement", "same_direction"),
+    BEST_FEATURES: ("indicator", "feature", "auroc", "by_luck", "p_value", "p_holm", "n_pos"),
     DECOMPOSITION: (
         *("scorer", "view", "fusion", "grain", "n_probes", "unit", "fpr_target", "tpr"),
         *("auroc", "auroc_low", "auroc_high", "minus_fine", "minus_fine_low", "minus_fine_high"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mechprobe.baselines.tokens import TOKEN_BASELINES
 from mechprobe.reports.estimates import NAN, Estimate, estimate_of, to_float, to_text
 from mechprobe.reports.overview import held_out, units_of
 from mechprobe.reports.rows import distinct, records, rows_where
@@ -14,7 +15,7 @@ from mechprobe.reports.wording import fusion_of, scorer_words
 MISALIGNED = "misaligned"
 LENGTH = "length"
 CONTROL_PREFIXES = ("random_", "shuffled_")
-TEXT_SCORERS = ("length", "tfidf", "tfidf_bigrams", "token_identity")
+TEXT_SCORERS = ("length", "tfidf", "tfidf_bigrams", *TOKEN_BASELINES)
 """Those of a run that made no table of gains."""
 GROUPS: tuple[tuple[str, str], ...] = (
     ("acts", "Probes on activations"),

@@ -14,12 +14,15 @@ import pandas as pd
 from mechprobe.errors import DataError
 from mechprobe.reports.rows import column_text, distinct, rows_where
 from mechprobe.reports.run_files import (
+    BEST_FEATURES,
     CALIBRATION,
     DAMAGE,
     DECOMPOSITION,
     DETECTION,
     DIFFERENCES,
     DOSE,
+    DRIVER_CHECKS,
+    DRIVERS,
     EFFECTS,
     EQUAL_DAMAGE,
     EXAMPLES,
@@ -33,6 +36,7 @@ from mechprobe.reports.run_files import (
     HEADS,
     PARTS,
     RATES,
+    RELIABILITY,
     REMAINS,
     ROC,
     SAE_QUALITY,
@@ -58,7 +62,8 @@ FURTHER_CAUSAL = (
 )
 DETECTOR_TABLES = (
     *(GAINS, GENERALISATION, TRANSFER, FALSIFIERS),
-    *(THRESHOLDS, CALIBRATION, DECOMPOSITION),
+    *(THRESHOLDS, CALIBRATION, RELIABILITY, DECOMPOSITION),
+    *(DRIVERS, DRIVER_CHECKS, BEST_FEATURES),
 )
 
 
@@ -108,6 +113,14 @@ class DetectorTables:
     """What scorers find at thresholds tuned on neutral text."""
     calibration: pd.DataFrame | None
     """How far calibrated scores are from what happens."""
+    reliability: pd.DataFrame | None
+    """The same bin by bin."""
+    drivers: pd.DataFrame | None
+    """The words and features that move scores."""
+    driver_checks: pd.DataFrame | None
+    """Whether these tell by themselves what they are used for."""
+    best_features: pd.DataFrame | None
+    """The best single features, beside what luck finds."""
     decomposition: pd.DataFrame | None
     """Many fine probes against a few coarse ones and one."""
     geometry: Mapping[str, Mapping[str, Any]] | None

@@ -17,6 +17,7 @@ from mechprobe.evaluation.results import Detection
 from mechprobe.evaluation.spans.span_building import pair_examples, pair_transcripts, span_examples
 from mechprobe.evaluation.spans.span_detection import detect_spans
 from mechprobe.evaluation.turns.decomposition import unions_of
+from mechprobe.evaluation.turns.scorer_names import sort_names
 from mechprobe.evaluation.turns.turn_detection import study_turns
 from mechprobe.evaluation.turns.turn_tables import TurnStudy
 from mechprobe.probes.comparison.bank_comparison import geometries_of, groups_of, write_geometry
@@ -100,7 +101,8 @@ def _write_turn_tables(run: Run, study: TurnStudy) -> None:
     config = run.config.turns
     gains = gain_table(
         study.detection.scores,
-        config.text_scorers,
+        # Everything that reads no activation of a block.
+        (*config.text_scorers, *config.embeddings, *sort_names(config.estimators).tokens),
         (MISALIGNED,),
         n_boot=config.n_boot,
         seed=config.seed,

@@ -56,6 +56,12 @@ def write_feature_tables(run: Run) -> int:
     return len(examples)
 
 
+def label_words(run: Run, features: list[int]) -> dict[int, str]:
+    """Feature -> the words of the transcripts that it is strongest on."""
+    store = open_features(run, "transcripts")
+    return {feature: _words(_examples(run, store, feature)) for feature in features}
+
+
 def rank_features(run: Run, read: Callable[[np.ndarray], sp.csr_matrix]) -> pd.DataFrame:
     """The best features of every indicator; columns of COLUMNS but for density and words.
 

@@ -8,6 +8,7 @@ from mechprobe.records import atomic_write_text
 from mechprobe.study.causes import causal_stage, sites_stage
 from mechprobe.study.config import StudyConfig
 from mechprobe.study.detection import evaluate_stage, probe_stage
+from mechprobe.study.explain import explain_stage
 from mechprobe.study.falsify import falsify_stage
 from mechprobe.study.generalisation import generalise_stage
 from mechprobe.study.reading import capture_stage, sae_stage
@@ -24,6 +25,7 @@ StageName = Literal[
     "sae",
     "probe",
     "evaluate",
+    "explain",
     "falsify",
     "generalise",
     "causal",
@@ -78,6 +80,8 @@ def _ensure(run: Run, name: StageName, digests: dict[StageName, str]) -> str:
             stage = probe_stage(run, digests["sae"])
         case "evaluate":
             stage = evaluate_stage(run, digests["probe"])
+        case "explain":
+            stage = explain_stage(run, digests["probe"], digests["sae"])
         case "falsify":
             stage = falsify_stage(run, digests["probe"], digests["evaluate"], run.config.falsifiers)
         case "generalise":

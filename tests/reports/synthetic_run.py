@@ -574,6 +574,10 @@ def write_detectors(folder: Path, slugs: Sequence[str], rng: np.random.Generator
     pd.DataFrame(_transfer()).to_parquet(folder / "transfer.parquet")
     pd.DataFrame(_thresholds()).to_parquet(folder / "thresholds.parquet")
     pd.DataFrame(_calibration()).to_parquet(folder / "calibration.parquet")
+    pd.DataFrame(_reliability()).to_parquet(folder / "reliability.parquet")
+    pd.DataFrame(_drivers()).to_parquet(folder / "drivers.parquet")
+    pd.DataFrame(_driver_checks()).to_parquet(folder / "driver_checks.parquet")
+    pd.DataFrame(_best_features(slugs)).to_parquet(folder / "best_features.parquet")
     pd.DataFrame(_grains()).to_parquet(folder / "decomposition.parquet")
     pd.DataFrame(_falsifiers(slugs)).to_parquet(folder / "falsifiers.parquet")
     (folder / "geometry.json").write_text(json.dumps(_geometry(slugs, rng)))
@@ -739,6 +743,80 @@ def _calibration() -> list[dict[str, Any]]:
         }
         for scorer in ("dense_logistic", "tfidf_bigrams")
         for method in ("platt", "isotonic")
+    ]
+
+
+def _reliability() -> list[dict[str, Any]]:
+    return [
+        {
+            "indicator": "misaligned",
+            "scorer": scorer,
+            "hook_name": _hook_of(scorer),
+            "view": "full",
+            "method": method,
+            "bin": number,
+            "stated": 0.1 * number,
+            "observed": 0.1 * number + 0.02,
+            "low": 0.1 * number,
+            "high": 0.1 * number + 0.05,
+            "n": 120,
+        }
+        for scorer in ("dense_logistic", "tfidf")
+        for method in ("platt", "isotonic")
+        for number in range(6)
+    ]
+
+
+DRIVERS = (("quietly", 0.3, 1, 0.8), ("records", 0.2, 1, 0.4), ("never", 0.1, -1, 0.3))
+
+
+def _drivers() -> list[dict[str, Any]]:
+    return [
+        {
+            "scorer": scorer,
+            "hook_name": hook,
+            "indicator": "misaligned",
+            "rank": rank,
+            "name": name if not hook else f"{rank} ({name})",
+            "shap": share,
+            "share": share,
+            "direction": direction,
+            "auroc": auroc,
+            "n_positive": 9,
+            "n_negative": 12,
+        }
+        for scorer, hook in (("tfidf", ""), ("sae_k_sparse", HOOKS[-1]))
+        for rank, (name, share, direction, auroc) in enumerate(DRIVERS, start=1)
+    ]
+
+
+def _driver_checks() -> list[dict[str, Any]]:
+    return [
+        {
+            "scorer": scorer,
+            "hook_name": hook,
+            "indicator": "misaligned",
+            "n_effective": 14.0,
+            "agreement": 0.61,
+            "same_direction": 0.8,
+        }
+        for scorer, hook in (("tfidf", ""), ("sae_k_sparse", HOOKS[-1]))
+    ]
+
+
+def _best_features(slugs: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "indicator": slug,
+            "feature": 10 + at,
+            "auroc": 0.7 if at else 0.31,
+            "by_luck": 0.64,
+            "p_value": 0.002,
+            "p_holm": 0.006,
+            "n_pos": 300,
+            "n_neg": 4000,
+        }
+        for at, slug in enumerate(slugs)
     ]
 
 

@@ -15,17 +15,21 @@ from mechprobe.evaluation.turns.calibration_table import CALIBRATION_COLUMNS
 from mechprobe.evaluation.turns.decomposition import DECOMPOSITION_COLUMNS
 from mechprobe.evaluation.turns.operating_points import THRESHOLD_COLUMNS
 from mechprobe.falsifiers.config import FALSIFIER_COLUMNS
+from mechprobe.reports.drivers import best_feature_rows
 from mechprobe.reports.generalisation import ALL_OTHERS, domain_maps, transfers
+from mechprobe.reports.reliability import reliability_figure, shown_curves
 from mechprobe.reports.report import write_report
 from mechprobe.reports.run_files import COLUMNS_OF
 from mechprobe.reports.scorers import scorer_table
 from mechprobe.reports.tables import read_tables
+from mechprobe.reports.wording import scorer_words
 from tests.reports.page import Page
 from tests.reports.synthetic_run import write_synthetic_run
 
 SECTIONS = {
     "generalisation": ("generalisation.parquet", "transfer.parquet"),
     "thresholds": ("thresholds.parquet",),
+    "drivers": ("drivers.parquet", "best_features.parquet"),
     "geometry": ("geometry.json",),
     "falsifiers": ("falsifiers.parquet",),
 }
@@ -99,6 +103,38 @@ def test_a_gain_that_does_not_outlast_the_correction_is_not_shown(tmp_path: Path
     gains.to_parquet(folder / "gains.parquet")
     words = Page(write_report(folder)).words
     assert "Better than length? None of 3 probes, none of 1 judges." in words
+
+
+def test_drivers_that_push_against_their_own_side_are_struck_through(page: Page, run: Path) -> None:
+    text = (run / "report.html").read_text(encoding="utf-8")
+    # "records" raises the score although it stands in fewer positives; the others push to their side.
+    assert "▲&nbsp;quietly" in text and "▲&nbsp;<s>records</s>" in text
+    assert "▼&nbsp;never" in text and "<s>never</s>" not in text
+    assert "What scorers go by" in page.words
+
+
+def test_luck_is_shown_on_the_side_of_the_feature(run: Path) -> None:
+    best = read_tables(run).detectors.best_features
+    rows = best_feature_rows(best, ())
+    assert (rows[0].auroc, rows[0].by_luck) == pytest.approx((0.31, 0.36))
+    assert (rows[1].auroc, rows[1].by_luck) == pytest.approx((0.7, 0.64))
+
+
+def test_reliability_curves_are_those_of_one_method_on_full_turns(run: Path, page: Page) -> None:
+    curves = shown_curves(read_tables(run).detectors.reliability)
+    assert curves is not None and set(curves["method"]) == {"platt"} and len(curves) == 12
+    figure = reliability_figure(curves)
+    drawn = {trace.name: list(trace.y) for trace in figure.data}
+    assert [round(y, 2) for y in drawn[scorer_words("tfidf")]] == [
+        0.02,
+        0.12,
+        0.22,
+        0.32,
+        0.42,
+        0.52,
+    ]
+    assert "reliability" in page.figures
+    assert shown_curves(curves.iloc[:0]) is None
 
 
 def test_a_map_holds_the_cells_of_its_scorer_and_nothing_where_there_are_too_few(run: Path) -> None:

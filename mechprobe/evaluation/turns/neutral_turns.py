@@ -57,7 +57,9 @@ class NeutralTurns:
     def rows_of(self, view: View) -> np.ndarray:
         """Where the turns that a view has stand among all turns."""
         keys = [
-            pd.MultiIndex.from_frame(part[["conversation", "turn"]].astype(np.int64))
+            pd.MultiIndex.from_arrays(
+                [part[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn")]
+            )
             for part in (self.turns, self.plan.views[view].turns)
         ]
         return keys[0].get_indexer(keys[1])

@@ -85,31 +85,8 @@ def study_turns(
         LabelError: a span or a union has an indicator that is not asked for.
     """
     config = config or TurnDetectionConfig()
-    unions = unions or {}
-    labelled = label_tokens(
-        tokens,
-        spans,
-        transcripts,
-        indicators,
-        config.labels,
-        unions=unions,
-        max_negatives=config.max_negatives,
-        seed=config.seed,
-    )
-    plan = plan_views(tokens, transcripts, min_words=config.min_words, views=config.views)
-    truth = turn_truth(transcripts, plan.views["full"].turns, indicators)
-    by = group_names(transcripts) if config.fold_by == "scenario" else [t.id for t in transcripts]
-    number = grouped_folds(by, config.n_folds, config.seed)
-    given = Conversations(
-        tokens=tokens,
-        transcripts=transcripts,
-        labelled=labelled,
-        plan=plan,
-        folds=list(folds_of(number)),
-        turns=TurnFolds(
-            truth=truth, fold=number[truth.turns["conversation"].to_numpy()], unions=dict(unions)
-        ),
-        neutral=neutral and find_neutral_turns(neutral, transcripts, config),
+    given = prepare_turns(
+        tokens, spans, transcripts, indicators, config, unions=unions, neutral=neutral
     )
     tables = TurnTables(given.all_turns, config)
     for one_source in (source,) if isinstance(source, TokenSource) else source:
@@ -126,6 +103,45 @@ def study_turns(
     for judge, values in _judges(given).items():
         tables.add_judge(judge, values)
     return tables.finish()
+
+
+def prepare_turns(
+    tokens: pd.DataFrame,
+    spans: pd.DataFrame,
+    transcripts: Sequence[Transcript],
+    indicators: Sequence[str],
+    config: TurnDetectionConfig,
+    *,
+    unions: Mapping[str, tuple[str, ...]] | None = None,
+    neutral: NeutralSet | None = None,
+) -> Conversations:
+    """The labels, folds and units of a study, from which everything else follows; see `study_turns`."""
+    unions = unions or {}
+    labelled = label_tokens(
+        tokens,
+        spans,
+        transcripts,
+        indicators,
+        config.labels,
+        unions=unions,
+        max_negatives=config.max_negatives,
+        seed=config.seed,
+    )
+    plan = plan_views(tokens, transcripts, min_words=config.min_words, views=config.views)
+    truth = turn_truth(transcripts, plan.views["full"].turns, indicators)
+    by = group_names(transcripts) if config.fold_by == "scenario" else [t.id for t in transcripts]
+    number = grouped_folds(by, config.n_folds, config.seed)
+    return Conversations(
+        tokens=tokens,
+        transcripts=transcripts,
+        labelled=labelled,
+        plan=plan,
+        folds=list(folds_of(number)),
+        turns=TurnFolds(
+            truth=truth, fold=number[truth.turns["conversation"].to_numpy()], unions=dict(unions)
+        ),
+        neutral=neutral and find_neutral_turns(neutral, transcripts, config),
+    )
 
 
 def _token_baselines(

@@ -229,7 +229,7 @@ def text_scores(
     truth = given.turns.truth
     conversation = truth.turns["conversation"].to_numpy()
     for view in config.views:
-        passages = _passages(given, view)
+        passages = passages_of(given, view)
         apart = _neutral_passages(given, view)
         neutral = given.neutral.rows_of(view) if given.neutral else np.zeros(0, dtype=np.int64)
         seen = np.isin(np.arange(len(conversation)), given.rows_of(view, _everyone(given)))
@@ -262,7 +262,8 @@ def text_scores(
             yield ScoredTurns(scorer=name, hook_name="", view=view, scores=scores)
 
 
-def _passages(given: Conversations, view: View) -> LabelledTexts:
+def passages_of(given: Conversations, view: View) -> LabelledTexts:
+    """The tested turns as text baselines read them in a view, with their labels."""
     truth = given.turns.truth
     captured = set(given.tokens["section"].unique())
     sections: list[Section] = [one for one in SECTIONS if one in VIEWS[view] and one in captured]
