@@ -71,20 +71,13 @@ def capture(
         )
     chosen, select = transcripts[:limit], select or TokenSelection()
     executor = executor or LocalExecutor()
-    _check_ids(chosen)
+    check_ids(chosen)
     hooks = {subject.resolve(name): subject.width(name) for name in hook_names}
     engine = _engine(subject, list(hooks), out)
-    config: dict[str, Any] = {
-        "model": _model_name(subject),
-        "model_digest": subject.model_digest,
-        "model_dtype": str(subject.bridge.cfg.dtype),
-        "chat_template": subject.chat_template,
-        "window": subject.window,
-        "roles": select.roles and list(select.roles),
-        "sections": select.sections and list(select.sections),
+    config = {
+        **reading_config(subject, select, chosen),
         "batch_tokens": batch_tokens,
         "shard_tokens": shard_tokens,
-        "transcripts": digest_texts(chosen),
         **({"engine": engine} if engine != "bridge" else {}),
     }
     with StoreWriter.start(
@@ -201,6 +194,22 @@ def _file_of(transcripts: Sequence[Transcript], out: Path) -> Generator[Transcri
         path.unlink(missing_ok=True)
 
 
+def reading_config(
+    subject: Subject, select: TokenSelection, transcripts: Sequence[Transcript]
+) -> dict[str, Any]:
+    """Who reads what, and what of it is kept: the part of a store's configuration that every capture has."""
+    return {
+        "model": _model_name(subject),
+        "model_digest": subject.model_digest,
+        "model_dtype": str(subject.bridge.cfg.dtype),
+        "chat_template": subject.chat_template,
+        "window": subject.window,
+        "roles": select.roles and list(select.roles),
+        "sections": select.sections and list(select.sections),
+        "transcripts": digest_texts(transcripts),
+    }
+
+
 def _model_name(subject: Subject) -> str:
     """The hub name or the folder's own name, so that a moved folder is still the same model."""
     folder = Path(subject.name)
@@ -219,7 +228,8 @@ def digest_texts(transcripts: Sequence[Transcript]) -> str:
     return digest.hexdigest()
 
 
-def _check_ids(transcripts: Sequence[Transcript]) -> None:
+def check_ids(transcripts: Sequence[Transcript]) -> None:
+    """Refuse an empty list, and two transcripts of one id."""
     if not transcripts:
         raise DataError("there are no transcripts to capture; give at least one.")
     seen: set[str] = set()

@@ -28,6 +28,7 @@ from mechprobe.models.passes import Passes, pick_columns
 from mechprobe.models.prefix import PrefixSharing
 from mechprobe.models.rendering import Rendering, render
 from mechprobe.models.templates import read_chat_template
+from mechprobe.models.written_acts import WrittenText, write_with_acts
 from mechprobe.transcripts.transcript import Transcript
 
 
@@ -288,6 +289,38 @@ class Subject:
         with self.editing(edits), torch.no_grad():
             return continue_batch(
                 self._passes.step, batch, draws, temperature=temperature, stops=stop_token_ids
+            )
+
+    def generate_with_acts(
+        self,
+        prompts: Sequence[Sequence[int]],
+        hook_names: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] = 0,
+        stop_token_ids: Sequence[int] = (),
+    ) -> list[WrittenText]:
+        """What `generate` writes, with the activations of prompts and new tokens, in one pass with the cache.
+
+        Raises:
+            HookError: a hook point does not exist.
+            ModelError: the model is an encoder.
+            ShapeError: the text would exceed the model's positions.
+        """
+        self._need_causal("generated text")
+        points = {name: self.hooks.points[self.resolve(name)] for name in hook_names}
+        batch = TokenBatch.of(prompts, self.pad_id, side="left")
+        self._need_room(batch.token_ids.shape[1] + max_new_tokens)
+        draws = uniform_draws(seed, len(prompts), max_new_tokens)
+        with torch.no_grad():
+            return write_with_acts(
+                self._passes.step,
+                points,
+                batch,
+                draws,
+                temperature=temperature,
+                stops=stop_token_ids,
             )
 
     @contextmanager
