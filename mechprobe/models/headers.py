@@ -70,8 +70,8 @@ def _header_bounds(literal: str, role: Role) -> tuple[int, int]:
     tags = list(_TAGS.finditer(literal))
     named = _named(literal, tags, role)
     if named < 0:
-        opening = next((tag.start() for tag in tags if not tag[1]), len(literal))
-        return opening, opening
+        opening = next((literal[: tag.start()].rstrip(" ") for tag in tags if not tag[1]), literal)
+        return len(opening), len(opening)
     start = max(
         literal.rfind("<", 0, named),
         literal.rfind("[", 0, named + 1),
@@ -85,11 +85,12 @@ def _header_bounds(literal: str, role: Role) -> tuple[int, int]:
 
 def _named(literal: str, tags: Sequence[re.Match[str]], role: Role) -> int:
     """Where the role is named last: in a tag or right after one, or else anywhere; -1 if nowhere."""
-    lowered = list(literal.lower())
+    characters = list(literal)
     for tag in tags:
-        lowered[tag.start() : tag.end()] = " " * (tag.end() - tag.start())
+        characters[tag.start() : tag.end()] = " " * (tag.end() - tag.start())
     words = "|".join(re.escape(word) for word in _ROLE_WORDS[role])
-    found = re.finditer(f"(<[^<>\n]*>?|\\[[^\\[\\]\n]*)?({words})", "".join(lowered))
+    pattern = f"(<[^<>\n]*>?|\\[[^\\[\\]\n]*)?({words})"
+    found = re.finditer(pattern, "".join(characters), re.IGNORECASE)
     places = [(match[1] is not None or match[2][0] == "[", match.start(2)) for match in found]
     return max(places, default=(False, -1))[1]
 

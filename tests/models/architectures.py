@@ -1,4 +1,4 @@
-"""Tiny random models of the families that people study, and how far our captured rows are from plain Hugging Face.
+"""How far our captured rows and edited logits are from those of plain Hugging Face.
 
 The reference is the model as its authors' code in transformers runs it: one sequence at a time, no padding, its own
 choice of attention kernel, ordinary forward hooks on its own modules. What is compared with it went through the whole
@@ -6,7 +6,7 @@ way of a capture: rendered, batched with padding, run, written to a store, read 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,170 +16,17 @@ from torch import Tensor
 from mechprobe.activations.capture import capture
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.models.batches import Side, TokenBatch
-from mechprobe.models.loading import quiet_vendors
+from mechprobe.models.hooks import Edit
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
-from tests.models.tiny import CHAT_TEMPLATE, tiny_tokenizer
+from tests.models.families import FAMILIES, Family, save
 
-N_LAYERS, D_MODEL, WINDOW = 3, 32, 6
 FIRST, MIDDLE, LAST = "blocks.0.hook_in", "blocks.1.hook_out", "blocks.2.hook_out"
 HOOK_NAMES = (FIRST, MIDDLE, LAST)
 """The embedding as the first block reads it, the middle block's output, the last block's before the final norm."""
 
 Rows = dict[str, list[Tensor]]
 """Hook point -> rows of each sequence."""
-
-_SIZES: dict[str, Any] = {
-    "vocab_size": len(tiny_tokenizer()),
-    "hidden_size": D_MODEL,
-    "intermediate_size": 48,
-    "num_hidden_layers": N_LAYERS,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.12,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_GROUPED = {"num_key_value_heads": 1, "head_dim": 16}
-_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-_ROUTED = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16,
-    "first_k_dense_replace": 1,
-    "num_key_value_heads": 2,
-}
-_WINDOWS = {
-    "sliding_window": WINDOW,
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-}
-_GPT2 = {"n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 2, "n_positions": 512}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Family:
-    """How a tiny model of a family is made, and what is particular about it."""
-
-    model: str
-    """Class in transformers."""
-    config: str
-    sizes: dict[str, Any] = field(default_factory=dict)
-    blocks: str = "model.layers"
-    """Where its blocks are."""
-    has_experts: bool = False
-    has_window: bool = False
-    is_causal: bool = True
-    chat_template: str | None = None
-
-    def build(self) -> Any:
-        """The model in evaluation mode, the same at each call."""
-        import transformers
-
-        torch.manual_seed(0)
-        sizes = self.sizes if self.model.startswith("GPT2") else _SIZES | self.sizes
-        config = getattr(transformers, self.config)(**sizes)
-        model = getattr(transformers, self.model)(config).eval()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                # Gains and biases start as ones and zeros, under which mistakes cannot be seen.
-                if parameter.ndim == 1:
-                    torch.manual_seed(len(name))
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        return model
-
-
-FAMILIES: dict[str, Family] = {
-    "Llama": Family(model="LlamaForCausalLM", config="LlamaConfig", sizes=_GROUPED),
-    "Qwen3": Family(model="Qwen3ForCausalLM", config="Qwen3Config", sizes=_GROUPED),
-    "Qwen3-MoE": Family(
-        model="Qwen3MoeForCausalLM",
-        config="Qwen3MoeConfig",
-        sizes=_GROUPED | _EXPERTS | {"norm_topk_prob": True},
-        has_experts=True,
-    ),
-    "Qwen3-Next": Family(
-        model="Qwen3NextForCausalLM",
-        config="Qwen3NextConfig",
-        sizes=_GROUPED
-        | _EXPERTS
-        | {
-            "shared_expert_intermediate_size": 16,
-            "linear_num_value_heads": 2,
-            "linear_num_key_heads": 1,
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 16,
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-        },
-        has_experts=True,
-    ),
-    "Gemma 2": Family(
-        model="Gemma2ForCausalLM",
-        config="Gemma2Config",
-        sizes=_GROUPED | _WINDOWS,
-        has_window=True,
-    ),
-    "Gemma 3": Family(
-        model="Gemma3ForCausalLM",
-        config="Gemma3TextConfig",
-        sizes=_GROUPED | _WINDOWS,
-        has_window=True,
-    ),
-    "GLM-4": Family(model="Glm4ForCausalLM", config="Glm4Config", sizes=_GROUPED),
-    "GLM-4-MoE": Family(
-        model="Glm4MoeForCausalLM",
-        config="Glm4MoeConfig",
-        sizes=_GROUPED | _ROUTED,
-        has_experts=True,
-    ),
-    "gpt-oss": Family(
-        model="GptOssForCausalLM",
-        config="GptOssConfig",
-        sizes=_GROUPED | _WINDOWS | {"num_local_experts": 4, "num_experts_per_tok": 2},
-        has_experts=True,
-        has_window=True,
-    ),
-    "Mistral": Family(
-        model="MistralForCausalLM",
-        config="MistralConfig",
-        sizes=_GROUPED | {"sliding_window": WINDOW},
-        has_window=True,
-    ),
-    "OLMo 2": Family(model="Olmo2ForCausalLM", config="Olmo2Config"),
-    "Phi-3": Family(model="Phi3ForCausalLM", config="Phi3Config", sizes={"num_key_value_heads": 1}),
-    "DeepSeek-V3": Family(
-        model="DeepseekV3ForCausalLM",
-        config="DeepseekV3Config",
-        sizes=_ROUTED
-        | {
-            "n_group": 2,
-            "topk_group": 1,
-            "q_lora_rank": 16,
-            "kv_lora_rank": 16,
-            "qk_rope_head_dim": 8,
-            "qk_nope_head_dim": 8,
-            "v_head_dim": 16,
-        },
-        has_experts=True,
-    ),
-    "GPT-NeoX": Family(
-        model="GPTNeoXForCausalLM", config="GPTNeoXConfig", blocks="gpt_neox.layers"
-    ),
-    "GPT-2": Family(
-        model="GPT2LMHeadModel",
-        config="GPT2Config",
-        sizes=_GPT2 | {"vocab_size": _SIZES["vocab_size"], "initializer_range": 0.12},
-        blocks="transformer.h",
-    ),
-    "BERT": Family(
-        model="BertModel",
-        config="BertConfig",
-        sizes={"max_position_embeddings": 64},
-        blocks="encoder.layer",
-        is_causal=False,
-        chat_template="plain",
-    ),
-}
 
 
 def talk(name: str, *texts: tuple[str, str, str]) -> Transcript:
@@ -199,14 +46,6 @@ TALKS = (
     talk("two turns", ("why now", "plan", "done"), ("why ?", "turn of the tool\nend", "task")),
     talk("middle", ("end of turn", "think", "the system tool is done \u2013 \U0001f600")),
 )
-
-
-def save(family: Family, folder: Path) -> Path:
-    """Save a family's model and the shared tokenizer as an ordinary Hugging Face folder."""
-    with quiet_vendors():
-        tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(folder)
-        family.build().save_pretrained(folder)
-    return folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -294,14 +133,56 @@ def stored_deviation(found: dict[str, Tensor], wanted: Rows) -> float:
 
 
 def padded_deviation(studied: Studied, side: Side) -> float:
-    """Largest difference of the rows of one padded batch of all sequences from the reference's."""
+    """Largest difference of the rows of one padded batch of all sequences from the reference's, by every engine."""
     batch = TokenBatch.of(studied.sequences, studied.subject.pad_id, side)
-    found = studied.subject.capture(batch, HOOK_NAMES)
-    return max(
-        _gap(found[name][row][batch.mask[row]], studied.wanted[name][row])
-        for name in HOOK_NAMES
-        for row in range(len(studied.sequences))
-    )
+    gaps: list[float] = []
+    for engine in engines(studied.subject).values():
+        found = engine(batch, HOOK_NAMES)
+        gaps += [
+            _gap(found[name][row][batch.mask[row]], studied.wanted[name][row])
+            for name in HOOK_NAMES
+            for row in range(len(studied.sequences))
+        ]
+    return max(gaps)
+
+
+def engines(
+    subject: Subject,
+) -> dict[str, Callable[[TokenBatch, Sequence[str]], dict[str, Tensor]]]:
+    """What captures: the bridge, and the plain model's fused attention where it serves these hook points."""
+    found = {"bridge": subject.capture}
+    if subject.fused and subject.fused.served.issuperset(HOOK_NAMES):
+        found["fused"] = subject.fused.capture
+    return found
+
+
+def edited_deviation(studied: Studied) -> float:
+    """Largest difference of the logits of a padded batch, clean and steered at the middle block, from plain hooks'.
+
+    Infinite where the steering moves nothing.
+    """
+    vector = torch.linspace(-1, 1, studied.subject.d_model)
+    batch = TokenBatch.of(studied.sequences, studied.subject.pad_id)
+    edit = Edit(hook_name=MIDDLE, apply=lambda acts, _where: acts + vector)
+    clean, edited = studied.subject.run(batch), studied.subject.run(batch, edits=[edit])
+    gaps: list[float] = []
+    for row, sequence in enumerate(studied.sequences):
+        for found, added in ((clean, 0 * vector), (edited, vector)):
+            wanted = _steered_logits(studied, sequence, added)
+            gaps.append(_gap(found[row, : len(sequence)], wanted))
+    return max(gaps) if _gap(clean, edited) > 1e-2 else float("inf")
+
+
+def _steered_logits(studied: Studied, sequence: Sequence[int], vector: Tensor) -> Tensor:
+    def add(_module: Any, _inputs: Any, out: Any) -> Any:
+        return (out[0] + vector, *out[1:]) if isinstance(out, tuple) else out + vector
+
+    handle = studied.plain.get_submodule(studied.family.blocks)[1].register_forward_hook(add)
+    try:
+        with torch.no_grad():
+            return studied.plain(torch.tensor([list(sequence)])).logits[0]
+    finally:
+        handle.remove()
 
 
 def bfloat16_errors(studied: Studied, folder: Path) -> Tensor:

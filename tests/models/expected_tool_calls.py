@@ -251,6 +251,74 @@ OF_ONE_CALL = {
 3a done
 3s </s>
 """,
+    "Magistral": """
+-s <s>
+0h [INST]
+0a go
+0s [/INST]
+1s [THINK]
+1r plan
+1s [/THINK]
+1a now
+1s ⏎<tool_call>⏎
+1t send: {"to": "bob"}
+1s ⏎</tool_call></s>[INST]
+2s <tool_response>⏎
+2a sent "ok"
+2s ⏎</tool_response>[/INST]
+3s [THINK]
+3r check
+3s [/THINK]
+3a done
+3s </s>
+""",
+    "Gemma 2": """
+-s <s>
+0h <start_of_turn>user⏎
+0a go
+0s <end_of_turn>⏎
+1h <start_of_turn>model⏎
+1s <think>⏎
+1r plan
+1s ⏎</think>⏎⏎
+1a now
+1s ⏎<tool_call>⏎
+1t send: {"to": "bob"}
+1s ⏎</tool_call><end_of_turn>⏎
+2h <start_of_turn>user⏎
+2s <tool_response>⏎
+2a sent "ok"
+2s ⏎</tool_response><end_of_turn>⏎
+3h <start_of_turn>model⏎
+3s <think>⏎
+3r check
+3s ⏎</think>⏎⏎
+3a done
+3s <end_of_turn>⏎
+""",
+    "Phi-3": """
+0h <|user|>⏎
+0a go
+0s <|end|>⏎
+1h <|assistant|>⏎
+1s <think>⏎
+1r plan
+1s ⏎</think>⏎⏎
+1a now
+1s ⏎<tool_call>⏎
+1t send: {"to": "bob"}
+1s ⏎</tool_call><|end|>⏎
+2h <|user|>⏎
+2s <tool_response>⏎
+2a sent "ok"
+2s ⏎</tool_response><|end|>⏎
+3h <|assistant|>⏎
+3s <think>⏎
+3r check
+3s ⏎</think>⏎⏎
+3a done
+3s <|end|>⏎</s>
+""",
 }
 
 OF_TWO_CALLS = {

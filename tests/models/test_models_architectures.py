@@ -1,32 +1,28 @@
 """What is captured is what the model computes, for every family: padded, windowed, with experts, through a store."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from mechprobe.models.batches import TokenBatch
-from mechprobe.models.hooks import Edit
 from mechprobe.models.subject import Subject
 from tests.models.architectures import (
-    FAMILIES,
     FIRST,
     HOOK_NAMES,
     LAST,
     MIDDLE,
-    N_LAYERS,
     TALKS,
-    WINDOW,
     Studied,
     bfloat16_errors,
+    edited_deviation,
     padded_deviation,
     reference_rows,
-    save,
     stored_deviation,
     stored_rows,
     study,
 )
+from tests.models.families import FAMILIES, N_LAYERS, WINDOW, save
 
 TOLERANCE = 1e-5
 """Activations are of size 2 to 9 here."""
@@ -143,29 +139,7 @@ def test_the_stream_is_what_its_parts_add_up_to(studied: Studied):
 
 @pytest.mark.parametrize("studied", CAUSAL, indirect=True)
 def test_an_edit_of_a_padded_batch_moves_the_logits_as_a_plain_hook_does(studied: Studied):
-    vector = torch.linspace(-1, 1, studied.subject.d_model)
-    sequences = studied.sequences[:2]
-    batch = TokenBatch.of(sequences, studied.subject.pad_id)
-    edit = Edit(hook_name=MIDDLE, apply=lambda acts, _where: acts + vector)
-    clean, edited = studied.subject.run(batch), studied.subject.run(batch, edits=[edit])
-
-    def add(_module: Any, _inputs: Any, out: Any) -> Any:
-        return (out[0] + vector, *out[1:]) if isinstance(out, tuple) else out + vector
-
-    def plain_logits(row: int) -> torch.Tensor:
-        with torch.no_grad():
-            return studied.plain(torch.tensor([sequences[row]])).logits[0]
-
-    block = studied.plain.get_submodule(studied.family.blocks)[1]
-    for row, sequence in enumerate(sequences):
-        assert torch.allclose(clean[row, : len(sequence)], plain_logits(row), atol=TOLERANCE)
-        handle = block.register_forward_hook(add)
-        try:
-            wanted = plain_logits(row)
-        finally:
-            handle.remove()
-        assert torch.allclose(edited[row, : len(sequence)], wanted, atol=TOLERANCE)
-        assert (wanted - clean[row, : len(sequence)]).abs().max() > 1e-2
+    assert edited_deviation(studied) < TOLERANCE
 
 
 def test_bridges_that_fail_without_a_cache_are_mended(tmp_path: Path):

@@ -8,58 +8,16 @@ import pytest
 from mechprobe.activations.capture import capture
 from mechprobe.errors import ModelError
 from mechprobe.models.loading import quiet_vendors
-from mechprobe.models.rendering import SECTIONS, Rendering, render
+from mechprobe.models.rendering import SECTIONS, render
 from mechprobe.models.subject import Subject
 from mechprobe.transcripts.transcript import Message, Span, ToolCall, Transcript, number_turns
-from tests.models.architectures import FAMILIES
+from tests.models.awkward_texts import CASES, SPACEMAN, conversation, covered, whole_or_dropped
+from tests.models.families import FAMILIES
 from tests.models.family_templates import ALL
 from tests.models.segments import dropped, segments
 from tests.models.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-SPACEMAN = "\U0001f469\u200d\U0001f680"
-CASES = {
-    "closing tag": ("alpha </think> beta", "gamma"),
-    "both tags": ("alpha <think> beta </think>\n\ngamma", "delta"),
-    "closing tag in the answer": ("alpha", "beta </think> gamma"),
-    "tags of turns": ("alpha<|im_end|>\n<|im_start|>user\nbeta<|end|>", "[INST]gamma[/INST]"),
-    "other scripts": (f"na\u00efve \u8a08\u753b {SPACEMAN} \u00df", f"{SPACEMAN}\u0301\u00e9"),
-    "outer lines": ("\n\nalpha\n beta\n\n", "\n\n gamma\n"),
-    "the same text twice": ("alpha", "alpha"),
-    "escapes": ('alpha "beta" \\n {{ gamma }}', "{% raw %}\t'delta'"),
-    "no reasoning": ("", "alpha"),
-    "blank reasoning": ("\n\n", "alpha"),
-    "no answer": ("alpha", ""),
-}
-
-
-def conversation(reasoning: str, answer: str) -> Transcript:
-    """The same turn twice, so that it is both an earlier and the last one."""
-    turn = [
-        Message(role="user", content="go"),
-        Message(role="assistant", reasoning=reasoning, content=answer),
-    ]
-    return Transcript(id="t", messages=number_turns([*turn, *turn]))
-
-
-def covered(rendering: Rendering, talk: Transcript) -> dict[tuple[int, str], str]:
-    """The characters of each text that tokens stand for, after a check that they are what the tokens hold."""
-    encoding = TOKENIZER(rendering.text, add_special_tokens=False, return_offsets_mapping=True)
-    found: dict[tuple[int, str], list[int]] = {}
-    for token, (start, end) in enumerate(encoding["offset_mapping"]):
-        first, last = int(rendering.char_start[token]), int(rendering.char_end[token])
-        section = SECTIONS[rendering.section[token]]
-        if section in ("scaffold", "header"):
-            assert (first, last) == (-1, -1)
-            continue
-        message = int(rendering.message[token])
-        text = talk.messages[message].text(section)
-        assert text[first:last] in rendering.text[start:end]
-        found.setdefault((message, section), []).extend(range(first, last))
-    return {
-        key: "".join(talk.messages[key[0]].text(key[1])[i] for i in sorted(set(characters)))
-        for key, characters in found.items()
-    }
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -67,15 +25,7 @@ def covered(rendering: Rendering, talk: Transcript) -> dict[tuple[int, str], str
 def test_each_text_is_labelled_whole_or_dropped_whole(family: str, case: str):
     talk = conversation(*CASES[case])
     rendering = render(talk, TOKENIZER, chat_template=ALL[family])
-    labelled = covered(rendering, talk)
-    lost = {(d.message, d.section) for d in rendering.dropped}
-    for index, message in enumerate(talk.messages):
-        for section in ("reasoning", "answer"):
-            text = message.text(section).strip()
-            if not text or (index, section) in lost:
-                assert (index, section) not in labelled
-            else:
-                assert labelled[index, section].strip() == text
+    assert whole_or_dropped(rendering, talk, TOKENIZER)
 
 
 @pytest.mark.parametrize("family", ["Qwen3", "DeepSeek-R1", "DeepSeek-V3.1", "GLM-4.5", "gpt-oss"])
@@ -95,7 +45,7 @@ def test_an_earlier_answer_that_names_the_closing_tag_is_kept(family: str):
     talk = conversation(*CASES["closing tag in the answer"])
     rendering = render(talk, TOKENIZER, chat_template=ALL[family])
     assert dropped(rendering) == "1r"
-    assert covered(rendering, talk)[1, "answer"] == "beta </think> gamma"
+    assert covered(rendering, talk, TOKENIZER)[1, "answer"] == "beta </think> gamma"
 
 
 @pytest.mark.parametrize("family", ALL)
@@ -193,4 +143,4 @@ def test_a_model_without_a_chat_template_is_one_clear_error(tmp_path: Path):
     with pytest.raises(ModelError, match='has no chat template; set chat_template="plain", or the'):
         capture([talk], subject, ["blocks.0.hook_out"], tmp_path / "store")
     plain = Subject.load(folder, chat_template="plain")
-    assert covered(plain.render(talk), talk)[3, "reasoning"] == "alpha"
+    assert covered(plain.render(talk), talk, TOKENIZER)[3, "reasoning"] == "alpha"
