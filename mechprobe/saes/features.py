@@ -25,26 +25,12 @@ from mechprobe.activations.shards import (
 )
 from mechprobe.errors import ShapeError, StoreError
 from mechprobe.saes.codes import Arrays, unpack_rows
+from mechprobe.saes.examples import FeatureExample, TokenContext
 from mechprobe.saes.inverted import FeatureIndex, build_index, open_index, rows_digest
 
 KIND = "mechprobe features"
 HEADER_NAME = "features.json"
 INDEX_FOLDER = "by_feature"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureExample:
-    """A token that a feature is active on, with its neighbours."""
-
-    row: int
-    transcript_id: str
-    act: float
-    token_ids: tuple[int, ...]
-    """Stored tokens of the same conversation around it, in order."""
-    acts: tuple[float, ...]
-    """The feature's activation on each of these."""
-    position: int
-    """Which of these the token itself is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,15 +152,9 @@ class FeatureStore:
             tokens: the token table of the activation store.
             context: how many stored tokens to show on either side.
         """
+        context_of = TokenContext.of(tokens)
         rows, values = self.feature(feature)
-        order = np.lexsort((rows, -values))
-        conversations = tokens["conversation"].to_numpy()
-        _, best = np.unique(conversations[rows[order]], return_index=True)
-        active = dict(zip(rows.tolist(), values.tolist(), strict=True))
-        return [
-            _example(int(rows[order[place]]), active, tokens, conversations, context)
-            for place in np.sort(best)[:n]
-        ]
+        return context_of.examples(context_of.top_rows(rows, values, n), rows, values, context)
 
     def verify(self) -> None:
         """Read every file and compare it with its digest.
@@ -209,23 +189,3 @@ class FeatureStore:
     def _arrays(self) -> list[Arrays]:
         paths = [self.folder / f"{shard.name}.safetensors" for shard in self.shards]
         return [{name: t.numpy() for name, t in map_tensors(path).items()} for path in paths]
-
-
-def _example(
-    row: int,
-    active: Mapping[int, float],
-    tokens: pd.DataFrame,
-    conversations: Int[np.ndarray, "tok"],
-    context: int,
-) -> FeatureExample:
-    first, last = max(0, row - context), min(len(tokens), row + context + 1)
-    around = np.arange(first, last)
-    around = around[conversations[around] == conversations[row]]
-    return FeatureExample(
-        row=row,
-        transcript_id=str(tokens["transcript_id"].iloc[row]),
-        act=active[row],
-        token_ids=tuple(tokens["token_id"].to_numpy()[around].tolist()),
-        acts=tuple(active.get(neighbour, 0.0) for neighbour in around.tolist()),
-        position=int(row - around[0]),
-    )
