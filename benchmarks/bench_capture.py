@@ -25,7 +25,7 @@ N_SEQUENCES, WIDTH, N_LAYERS, N_WORDS = 128, 192, 6, 500
 WORDS = [f"w{index}" for index in range(N_WORDS)]
 
 
-def save_model(folder: Path) -> None:
+def save_model(folder: Path, n_positions: int = CONTEXT) -> None:
     """A random Llama whose tokenizer has a token for each word, and no scaffold."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -45,7 +45,7 @@ def save_model(folder: Path) -> None:
         num_attention_heads=6,
         num_key_value_heads=6,
         vocab_size=len(vocabulary),
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=n_positions,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -16,7 +16,7 @@ from mechprobe.errors import ConfigError
 from mechprobe.models.rendering import ROLES, SECTIONS, Rendering
 from mechprobe.transcripts.transcript import Transcript
 
-HELD_TOKENS = 1 << 20
+HELD_TOKENS = 1 << 17
 """Tokens whose renderings are kept from planning to capture (about 60 bytes each); later ones are rendered twice."""
 
 

@@ -1,0 +1,36 @@
+"""A process that captures so many sequences of 128 tokens from a file and prints its peak memory (MiB) above the start.
+
+`python -m benchmarks.harvest_peak MODEL OUT N`
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.bench_capture import HOOK
+from benchmarks.bench_harvest import EVERYTHING, conversations
+from benchmarks.memory import peak_mib
+from mechprobe.activations.capture import capture
+from mechprobe.activations.transcript_file import TranscriptFile
+from mechprobe.models.subject import Subject
+
+
+def main(model: Path, out: Path, n_sequences: int) -> None:
+    """Capture 32 sequences first, so that what is allocated once is not counted."""
+    torch.set_num_threads(1)
+    subject = Subject.load(model)
+    warm = conversations([128] * 32)
+    capture(warm, subject, [HOOK], out / "warm", select=EVERYTHING)
+    path = out / "transcripts.jsonl"
+    TranscriptFile.write(path, conversations([128] * n_sequences))
+    transcripts = TranscriptFile.open(path)
+
+    def job() -> None:
+        capture(transcripts, subject, [HOOK], out / "store", select=EVERYTHING, shard_tokens=16384)
+
+    print(peak_mib(job))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
