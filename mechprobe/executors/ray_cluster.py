@@ -96,10 +96,12 @@ def _connect(ray: Any, executor: RayExecutor) -> None:
         }
     try:
         ray.init(address=executor.address, **options)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+    # A Ray that does not start in its 30 seconds says so by a bare Exception.
+    except Exception as error:
+        ray.shutdown()
         raise ConfigError(
             f"no Ray cluster answers at {executor.address!r} ({' '.join(str(error).split())[:200]}); start one with "
-            '`ray start --head`, or use the address "local".'
+            '`ray start --head`, use the address "local", or wait until this machine is less busy.'
         ) from error
 
 
