@@ -49,9 +49,8 @@ def _measure(n_rows: int, width: int, kind: str, seed: int) -> Row:
         return [LogisticRegression(max_iter=2000, tol=1e-5).fit(Z, y) for y in labels.T]
 
     found = ours()
-    exact = LogisticRegression(max_iter=5000, tol=1e-8).fit(Z.astype(np.float64), labels[:, 0])
-    agreement = np.corrcoef(Z @ found.weight[:, 0], Z @ exact.coef_[0])[0, 1]
-    assert agreement > 0.999998, f"the scores agree only to {agreement}"
+    agreement = _agreement(Z, labels, found)
+    assert agreement > 0.999998, f"the scores of a label agree only to {agreement}"
     print(
         f"{n_rows} x {width} {kind}: 1 - correlation {1 - agreement:.1e}, {peak_mib(ours):.0f} MiB"
     )
@@ -65,6 +64,19 @@ def _measure(n_rows: int, width: int, kind: str, seed: int) -> Row:
         command="python -m benchmarks.run probe_fit",
         rounds=3,
     )
+
+
+def _agreement(Z: np.ndarray, labels: np.ndarray, found: Solution) -> float:
+    """The lowest correlation, over all labels, of the scores with those of the optimum in float64.
+
+    The optimum of all labels is ours at a tolerance of 1e-9, which is held to scikit-learn's on the first.
+    """
+    Z = Z.astype(np.float64)
+    optimum = minimise(Design(Z), logistic_columns(labels, np.array([1.0])), tol=1e-9)
+    peer = LogisticRegression(max_iter=5000, tol=1e-8).fit(Z, labels[:, 0])
+    pairs = [(optimum.weight[:, 0], peer.coef_[0])]
+    pairs += list(zip(found.weight.T, optimum.weight.T, strict=True))
+    return min(float(np.corrcoef(Z @ ours, Z @ exact)[0, 1]) for ours, exact in pairs)
 
 
 def _made(n_rows: int, width: int, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

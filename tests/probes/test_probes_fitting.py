@@ -83,6 +83,14 @@ def test_single_precision_gives_the_scores_of_the_optimum() -> None:
         )
 
 
+def test_the_cpu_by_name_is_the_default_to_the_last_bit() -> None:
+    rows = correlated_rows()
+    for one, other in zip(fit_logistic(rows)[0], fit_logistic(rows, device="cpu")[0], strict=True):
+        assert np.array_equal(one.weight, other.weight) and one.bias == other.bias
+    with pytest.raises(RuntimeError, match="nowhere"):
+        fit_logistic(rows, device="nowhere")
+
+
 def test_correlated_columns_are_recognised_and_solved_in_fewer_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

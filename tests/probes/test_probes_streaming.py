@@ -153,3 +153,15 @@ def test_rows_that_do_not_fit_are_refused(rows: StoredRows) -> None:
         changed(rows=rows.rows + N)
     with pytest.raises(LabelError, match="indicator 'a' has 0 positive"):
         changed(labels=np.zeros_like(rows.labels))
+
+
+def test_the_cpu_by_name_is_the_default_to_the_last_bit(rows: StoredRows) -> None:
+    pairs = [
+        (fit_streamed_logistic(rows), fit_streamed_logistic(rows, device="cpu")),
+        (lda_of(streamed_moments(rows)), lda_of(streamed_moments(rows, device="cpu"))),
+    ]
+    for found, named in pairs:
+        for one, other in zip(found[0], named[0], strict=True):
+            assert np.array_equal(one.weight, other.weight) and one.bias == other.bias
+    with pytest.raises(RuntimeError, match="nowhere"):
+        fit_streamed_logistic(rows, device="nowhere")

@@ -44,7 +44,7 @@ def fit_logistic(
         standardise: penalise weights on columns of equal spread; False: on the columns as they are.
         class_weight: "balanced" lets both classes of an indicator weigh the same.
         sample_weight: how much each row counts, for all indicators; None: 1.
-        device: where dense rows are multiplied.
+        device: where dense rows are multiplied; tested on the CPU only.
 
     Raises:
         ConfigError: a strength is not positive.

@@ -30,6 +30,9 @@ class StreamedMoments:
 def streamed_moments(rows: StoredRows, *, device: str = "cpu") -> StreamedMoments:
     """Moments from two passes: one for the scale, one for the products.
 
+    Args:
+        device: where blocks are multiplied; tested on the CPU only.
+
     Raises:
         LabelError: a value is not finite.
     """

@@ -131,7 +131,7 @@ def fit_streamed_logistic(
     """For each strength, one probe for each indicator: those of `fit_logistic`, without the rows in memory.
 
     Args:
-        device: where blocks are multiplied.
+        device: where blocks are multiplied; tested on the CPU only.
 
     Raises:
         ConfigError: a strength is not positive.
