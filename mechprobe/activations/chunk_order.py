@@ -95,10 +95,11 @@ class ChunkOrder:
         slots = np.random.default_rng([self.seed, epoch, block + 1]).permutation(last - first)
         runs: list[Run] = []
         for place in touched:
-            skipped = max(first - begins[place], 0)
-            kept = min(lengths[place], last - begins[place]) - skipped
-            at = begins[place] + skipped - first
-            start = self.starts[order[place]] + skipped
+            begin, length = int(begins[place]), int(lengths[place])
+            skipped = max(first - begin, 0)
+            kept = min(length, last - begin) - skipped
+            at = begin + skipped - first
+            start = int(self.starts[order[place]]) + skipped
             runs.append(self._run(start, kept, slots[at : at + kept]))
         return sorted(runs, key=lambda run: (run.shard, run.rows[0]))
 

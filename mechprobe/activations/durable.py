@@ -111,7 +111,10 @@ def put_in_place(files: Iterable[WrittenFile]) -> None:
             raise unwritable(written.path, error) from error
         parents.add(written.path.parent)
     for parent in parents:
-        _sync_folder(parent)
+        try:
+            _sync_folder(parent)
+        except OSError as error:
+            raise unwritable(parent, error) from error
 
 
 def json_text(value: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _is_among(column: Any, wanted: tuple[Any, ...]) -> Bool[np.ndarray, "row"]:
         raise ConfigError(
             f"{column.name} has no {unknown[0]!r} in this store; it has {', '.join(known[:12])}."
         )
-    return np.asarray(column.isin(wanted), dtype=bool)
+    return np.array(column.isin(wanted), dtype=bool)
 
 
 def _column(table: pd.DataFrame, name: str) -> Any:

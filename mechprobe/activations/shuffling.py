@@ -26,6 +26,7 @@ _MAX_GAP = 8
 """Unselected rows between two selected ones that are read rather than skipped, for each selected one."""
 
 Batch = Mapping[str, Float[Tensor, "case _"]]
+_Piece = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +109,7 @@ class ShuffledReader(Iterator[Batch]):
         self.state = ReaderState()
 
     def __next__(self) -> Batch:
-        pieces: list[Batch] = []
+        pieces: list[_Piece] = []
         missing = self._batch_size
         state = self.state
         while missing and not self._is_over(state):
@@ -143,7 +144,7 @@ class ShuffledReader(Iterator[Batch]):
     def _is_over(self, state: ReaderState) -> bool:
         return self._epochs is not None and state.epoch >= self._epochs
 
-    def _take(self, state: ReaderState, most: int) -> tuple[Batch, ReaderState]:
+    def _take(self, state: ReaderState, most: int) -> tuple[_Piece, ReaderState]:
         """The next rows of a block, at most so many, as views of the buffer."""
         block, at = divmod(state.position, self._order.block_rows)
         half = self._half(state.epoch, block)
@@ -154,7 +155,7 @@ class ShuffledReader(Iterator[Batch]):
             return piece, ReaderState(epoch=state.epoch + 1)
         return piece, replace(state, position=position)
 
-    def _keep(self, pieces: list[Batch], piece: Batch) -> Batch:
+    def _keep(self, pieces: Sequence[_Piece], piece: _Piece) -> _Piece:
         """Copy a part of a batch to where its other parts are, before the buffer is filled anew."""
         at = sum(len(one[self._names[0]]) for one in pieces)
         kept: dict[str, Tensor] = {}
@@ -162,7 +163,7 @@ class ShuffledReader(Iterator[Batch]):
             kept[name] = self._joined[name][at : at + len(rows)].copy_(rows)
         return kept
 
-    def _converted(self, piece: Batch) -> Batch:
+    def _converted(self, piece: _Piece) -> Batch:
         if self._device.type != "cpu":
             moved = {n: rows.to(self._device, non_blocking=True) for n, rows in piece.items()}
             return {name: rows.to(self._dtype) for name, rows in moved.items()}
