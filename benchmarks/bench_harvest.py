@@ -3,12 +3,8 @@
 All on one random Llama: `capture` with fused attention against TransformerLens' bridge, both stopped at the same block.
 """
 
-import os
-import platform
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +51,6 @@ def measure() -> list[Row]:
             *(_engines(subject, context) for context in CONTEXTS),
             *(_whole(subject, folder, context) for context in (128, 1024)),
             _batching(subject),
-            _memory(folder),
         ]
 
 
@@ -73,13 +68,12 @@ def _engines(subject: Subject, context: int) -> Row:
         unit="k tokens",
         peer_name="TransformerLens' bridge (eager attention), stopped at the layer",
         command=COMMAND,
-        rounds=7,
     )
 
 
 def _whole(subject: Subject, folder: Path, context: int) -> Row:
     """Rendering, forward, selection, digests and fsync against the bridge's forward alone."""
-    transcripts = conversations([context] * (16384 // context))
+    transcripts = conversations([context] * (8192 // context))
     batches = _batches(subject, transcripts)
 
     def ours() -> None:
@@ -101,7 +95,7 @@ def _whole(subject: Subject, folder: Path, context: int) -> Row:
         f"harvest_to_disk[{context} tokens a sequence, {SHAPE}]",
         ours,
         peer,
-        amount=16.384,
+        amount=8.192,
         unit="k tokens",
         peer_name="the bridge's own forward stopped at the layer, nothing stored",
         command=COMMAND,
@@ -111,7 +105,7 @@ def _whole(subject: Subject, folder: Path, context: int) -> Row:
 def _batching(subject: Subject) -> Row:
     fused = subject.fused
     assert fused is not None
-    lengths = [int(16 * 1.06**index) for index in range(60)]
+    lengths = [int(16 * 1.075**index) for index in range(48)]
     random.Random(1).shuffle(lengths)
     transcripts = conversations(lengths)
     single = [_batches(subject, [one])[0] for one in transcripts]
@@ -122,7 +116,7 @@ def _batching(subject: Subject) -> Row:
             fused.capture(batch, [HOOK])
 
     return compare(
-        f"harvest_batching[60 sequences of 16 to {max(lengths)} tokens, {SHAPE}]",
+        f"harvest_batching[48 sequences of 16 to {max(lengths)} tokens, {SHAPE}]",
         lambda: run(batches),
         lambda: run(single),
         amount=sum(lengths) / 1e3,
@@ -130,31 +124,6 @@ def _batching(subject: Subject) -> Row:
         peer_name="one sequence at a time, same engine",
         command=COMMAND,
     )
-
-
-def _memory(folder: Path) -> Row:
-    """Peak resident memory of a process that captures so many tokens, above what it holds with the model loaded."""
-    small, large = (_peak(folder, n) for n in (1024, 4096))
-    return Row(
-        name=f"harvest_memory[4 x 131072 tokens, {SHAPE}]",
-        ours=large,
-        peer=small,
-        ratio=small / large,
-        unit="MiB at peak",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
-        command=COMMAND,
-        ratio_low=small / large,
-        ratio_high=small / large,
-        rounds=1,
-        peer_name="a quarter of the tokens",
-    )
-
-
-def _peak(folder: Path, n_sequences: int) -> float:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.harvest_peak"]
-    arguments = [str(folder / "model"), str(folder / f"store-{n_sequences}"), str(n_sequences)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
 
 
 def _batches(subject: Subject, transcripts: Sequence[Transcript]) -> list[TokenBatch]:

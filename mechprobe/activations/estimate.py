@@ -8,8 +8,8 @@ from pathlib import Path
 from mechprobe.activations.plan import ShardPlan
 from mechprobe.errors import StoreError
 
-TABLE_BYTES = 16
-"""Of the token table on disk, for each stored token; compressed, 5 to 15 were seen."""
+TABLE_BYTES, NORM_BYTES = 16, 4
+"""Of the token table on disk for each stored token, and more for each hook point; 9 and 4 were seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ def estimate_capture(
         n_shards=len(shards),
         n_tokens=sum(shard.n_tokens for shard in shards),
         n_rows=n_rows,
-        disk_bytes=n_rows * (width * stored_itemsize + TABLE_BYTES),
+        disk_bytes=n_rows * (width * stored_itemsize + TABLE_BYTES + NORM_BYTES * len(widths)),
         memory_bytes=width * (largest * stored_itemsize + batch_tokens * model_itemsize),
     )
 
