@@ -36,6 +36,8 @@ class TemplateForm:
     """Whether it knows tool calls and tool messages; if not they are written into contents and user messages."""
     parses_arguments: bool = True
     """Whether a tool call's arguments are given as an object, not as text."""
+    cuts_contents: bool = False
+    """Whether it looks for think tags in contents unless reasoning is given, be it empty."""
     has_short_ids: bool = False
     """Whether tool calls are numbered anew, with ids of nine characters."""
     keeps_preamble: bool = True
@@ -50,13 +52,19 @@ def form_of(chat_template: str, render: Render) -> TemplateForm:
     words = set(re.findall(r"\w+", chat_template))
     takes_tools = {"tool_calls", "tool"} <= words
     for name in _REASONING_FIELDS:
-        if name in words and _comes_out({"content": "so", name: _PROBE}, render):
-            return TemplateForm(reasoning_field=name, takes_tools=takes_tools)
-    parts = "thinking" in words and _comes_out({"content": _parts(_PROBE, "so")}, render)
+        if name in words and _comes_out(_PROBE, {"content": "so", name: _PROBE}, render):
+            tagged = f"{_PROBE} </think> so"
+            is_cut = not _comes_out(tagged, {"content": tagged}, render)
+            return TemplateForm(
+                reasoning_field=name,
+                takes_tools=takes_tools,
+                cuts_contents=is_cut and _comes_out(tagged, {"content": tagged, name: ""}, render),
+            )
+    parts = "thinking" in words and _comes_out(_PROBE, {"content": _parts(_PROBE, "so")}, render)
     return TemplateForm(reasoning_field=None, takes_tools=takes_tools, thinks_in_parts=parts)
 
 
-def _comes_out(answer: dict[str, Any], render: Render) -> bool:
+def _comes_out(wanted: str, answer: dict[str, Any], render: Render) -> bool:
     from jinja2 import TemplateError
 
     asked = {"role": "user", "content": "why"}
@@ -65,7 +73,7 @@ def _comes_out(answer: dict[str, Any], render: Render) -> bool:
     except (TemplateError, TypeError, ValueError):
         return False
     # A list that the template does not look into comes out as Python writes it.
-    return _PROBE in text and "'thinking'" not in text
+    return wanted in text and "'thinking'" not in text
 
 
 def _parts(reasoning: str, content: str) -> list[dict[str, str]]:
@@ -115,7 +123,8 @@ def _chat_message(
     if message.role == "tool":
         call_id = message.tool_call_id or ""
         found |= {"tool_call_id": ids.get(call_id, call_id), "name": names.get(call_id, "")}
-    if reasoning and form.reasoning_field:
+    is_cut = form.cuts_contents and message.role == "assistant" and "</think>" in message.content
+    if form.reasoning_field and (reasoning or is_cut):
         found[form.reasoning_field] = reasoning
     elif reasoning and form.thinks_in_parts:
         return found | {"content": _parts(reasoning, content)}

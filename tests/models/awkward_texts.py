@@ -15,6 +15,8 @@ CASES = {
     "outer lines": ("\n\nalpha\n beta\n\n", "\n\n gamma\n"),
     "the same text twice": ("alpha", "alpha"),
     "escapes": ('alpha "beta" \\n {{ gamma }}', "{% raw %}\t'delta'"),
+    "a closing tag without reasoning": ("", "</think>\n\nalpha"),
+    "nothing but a tag": ("", "</think>"),
     "no reasoning": ("", "alpha"),
     "blank reasoning": ("\n\n", "alpha"),
     "no answer": ("alpha", ""),
