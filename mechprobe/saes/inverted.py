@@ -2,7 +2,7 @@
 
 It is derived from the row-major shards, can be deleted, and is built again when it is asked for and missing or older than
 they are. Building sorts one shard at a time by feature into scratch files and then gathers bands of features from them, so
-that memory holds one shard and one band, however many tokens there are.
+that memory holds one shard and one band: 4 million activations, or a 256th of all where that is more.
 """
 
 import shutil
@@ -36,8 +36,10 @@ from mechprobe.saes.codes import Arrays
 
 KIND = "mechprobe features by feature"
 HEADER_NAME = "index.json"
-_BAND_ENTRIES = 1 << 24
-"""Activations of one band (100 MB); a feature with more makes a band of its own."""
+_BAND_ENTRIES = 1 << 22
+"""Activations of one band (25 MB); a feature with more makes a band of its own."""
+_MOST_BANDS = 256
+"""Above so many, bands are larger instead, since each band reads from the sorted copy of every shard."""
 _SCRATCH = "sorting.tmp"
 
 
@@ -158,17 +160,19 @@ def _is_finished(folder: Path, band: int, source: str, first: int) -> bool:
 
 def _sort_shard(piece: Path, rows: np.ndarray, active: sp.csr_matrix) -> Path:
     by_feature = active.tocsc()
+    kind = np.int32 if not len(rows) or rows[-1] <= np.iinfo(np.int32).max else np.int64
     piece.mkdir()
     np.save(piece / "bounds.npy", by_feature.indptr.astype(np.int64))
-    np.save(piece / "row.npy", rows[by_feature.indices])
+    np.save(piece / "row.npy", rows.astype(kind)[by_feature.indices])
     np.save(piece / "value.npy", by_feature.data.astype(np.float16))
     return piece
 
 
 def _band_edges(counts: Int[np.ndarray, "d_sae"]) -> list[int]:
+    most = max(_BAND_ENTRIES, -(-int(counts.sum()) // _MOST_BANDS))
     edges, held = [0], 0
     for feature, count in enumerate(counts.tolist()):
-        if held and held + count > _BAND_ENTRIES:
+        if held and held + count > most:
             edges.append(feature)
             held = 0
         held += count
@@ -185,7 +189,9 @@ def _write_band(
 ) -> None:
     first, stop = edges
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[first:stop])])
-    rows, values = np.empty(bounds[-1], np.int64), np.empty(bounds[-1], np.float16)
+    kinds = [np.load(piece / "row.npy", mmap_mode="r").dtype for piece in pieces]
+    rows = np.empty(bounds[-1], max(kinds, default=np.dtype(np.int32)))
+    values = np.empty(bounds[-1], np.float16)
     free = bounds[:-1].copy()
     for piece in pieces:
         of_piece = np.load(piece / "bounds.npy", mmap_mode="r")[first : stop + 1]
@@ -195,8 +201,7 @@ def _write_band(
         rows[place] = np.load(piece / "row.npy", mmap_mode="r")[part]
         values[place] = np.load(piece / "value.npy", mmap_mode="r")[part]
         free += n_each
-    is_short = not len(rows) or rows.max() <= np.iinfo(np.int32).max
-    arrays = {"indptr": bounds, "row": rows.astype(np.int32) if is_short else rows, "value": values}
+    arrays = {"indptr": bounds, "row": rows, "value": values}
     commit_shard(
         folder,
         shard_name(band),

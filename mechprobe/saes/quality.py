@@ -22,12 +22,19 @@ QUALITY_COLUMNS = (
     "n_tokens",
     "l0",
     "explained_variance",
+    "mse",
+    "cosine",
+    "norm_in",
+    "norm_ratio",
+    "reconstruction_bias",
     "dead_share",
     "dense_share",
 )
 DENSE_DENSITY = 0.1
 """A feature active on more than this share of tokens is dense (the line that SAEBench draws)."""
 _CHUNK = 1 << 14
+_NO_LENGTH = 1e-4
+"""Activations shorter than this are divided by 1, as sae-lens does."""
 
 
 def sae_quality(
@@ -38,8 +45,12 @@ def sae_quality(
 ) -> pd.DataFrame:
     """Quality on each subset of the encoded tokens: columns QUALITY_COLUMNS, a row each.
 
-    `l0` is features active on a token; `explained_variance` a fraction, as sae-lens' evaluation has it;
-    `dead_share` features that are active on no token of the subset; `dense_share` on more than a tenth.
+    `l0` is features active on a token. As in sae-lens' evaluation, `explained_variance` is a fraction of the variance
+    summed over the coordinates, `mse` the squared error summed over coordinates, `cosine` that of activation and
+    reconstruction, `norm_in` the length of the activation, `norm_ratio` length out over length in, each a mean over tokens.
+    `reconstruction_bias` is mean squared length out over mean product of both: below 1 the SAE shrinks (arXiv
+    2404.16014, equation 10). `dead_share` is features that are active on no token of the subset, `dense_share` on more
+    than a tenth.
 
     Args:
         transcripts: those captured, for a subset of the span tokens of each indicator.
@@ -53,10 +64,9 @@ def sae_quality(
         active = features.csr(block)
         acts = store.acts(features.hook_name, block)
         with torch.no_grad():
-            error = (acts - decode_sparse(sae, active)).pow(2).sum(1)
-        sums.add(
-            member[start : start + _CHUNK], acts.double().numpy(), error.double().numpy(), active
-        )
+            decoded = decode_sparse(sae, active)
+        of_block = member[start : start + _CHUNK]
+        sums.add(of_block, acts.double().numpy(), decoded.double().numpy(), active)
     table: Any = pd.DataFrame(
         {"hook_name": features.hook_name, "subset": list(subsets), **sums.columns()}
     )
@@ -69,37 +79,68 @@ class _Sums:
     def __init__(self, *, n_subsets: int, d_in: int, d_sae: int) -> None:
         self.count = np.zeros(n_subsets)
         self.acts = np.zeros((n_subsets, d_in))
-        self.squares = np.zeros(n_subsets)
-        self.errors = np.zeros(n_subsets)
+        self.figures = np.zeros((n_subsets, len(TOKEN_FIGURES)))
         self.fired = np.zeros((n_subsets, d_sae))
 
     def add(
         self,
         member: sp.csr_matrix,
         acts: Float[np.ndarray, "tok d_in"],
-        error: Float[np.ndarray, "tok"],
+        decoded: Float[np.ndarray, "tok d_in"],
         active: sp.csr_matrix,
     ) -> None:
         """Add some tokens; `member` [tok, subset] says which subsets each belongs to."""
         self.count += np.asarray(member.sum(axis=0)).ravel()
         self.acts += member.T @ acts
-        self.squares += member.T @ (acts**2).sum(1)
-        self.errors += member.T @ error
-        fired = sp.csr_matrix((active.data > 0, active.indices, active.indptr), active.shape)
+        self.figures += member.T @ token_figures(acts, decoded)
+        fired = sp.csr_matrix((active.data != 0, active.indices, active.indptr), active.shape)
         self.fired += (member.T @ fired.astype(np.float64)).toarray()
 
     def columns(self) -> Mapping[str, np.ndarray]:
         """The columns of the quality table that are numbers."""
         n = np.maximum(self.count, 1)
-        variance = self.squares / n - ((self.acts / n[:, None]) ** 2).sum(1)
+        mean = dict(zip(TOKEN_FIGURES, (self.figures / n[:, None]).T, strict=True))
+        variance = mean["square_in"] - ((self.acts / n[:, None]) ** 2).sum(1)
         density = self.fired / n[:, None]
         return {
             "n_tokens": self.count.astype(np.int64),
             "l0": density.sum(1),
-            "explained_variance": 1 - self.errors / n / np.maximum(variance, 1e-12),
+            "explained_variance": 1 - mean["error"] / np.maximum(variance, 1e-12),
+            "mse": mean["error"],
+            "cosine": mean["cosine"],
+            "norm_in": mean["norm_in"],
+            "norm_ratio": mean["norm_ratio"],
+            "reconstruction_bias": mean["square_out"]
+            / np.where(mean["product"], mean["product"], np.nan),
             "dead_share": (density == 0).mean(1),
             "dense_share": (density > DENSE_DENSITY).mean(1),
         }
+
+
+TOKEN_FIGURES = (
+    "error", "square_in", "square_out", "product", "cosine", "norm_in", "norm_ratio"
+)  # fmt: skip
+
+
+def token_figures(
+    acts: Float[np.ndarray, "tok d_in"], decoded: Float[np.ndarray, "tok d_in"]
+) -> Float[np.ndarray, "tok figure"]:
+    """What is known of each token's reconstruction: columns TOKEN_FIGURES."""
+    square_in, square_out = (acts**2).sum(1), (decoded**2).sum(1)
+    product = (acts * decoded).sum(1)
+    norm_in, norm_out = np.sqrt(square_in), np.sqrt(square_out)
+    return np.stack(
+        [
+            ((acts - decoded) ** 2).sum(1),
+            square_in,
+            square_out,
+            product,
+            product / np.maximum(norm_in * norm_out, 1e-12),
+            norm_in,
+            norm_out / np.where(norm_in < _NO_LENGTH, 1.0, norm_in),
+        ],
+        axis=1,
+    )
 
 
 def _subsets(
