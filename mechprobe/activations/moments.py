@@ -7,12 +7,13 @@ Sums of float64 about a row of the data lose no digits to a large mean; parts ar
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-_BLOCK_NUMBERS = 1 << 17
-"""Numbers that are looked at together: 1 MiB of float64 stays in a core's cache."""
+_BLOCK_NUMBERS = 1 << 18
+"""Numbers that are looked at together: 2 MiB of float64 stay near the core."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,25 +72,41 @@ class ActsStatistics:
 def acts_statistics(acts: Float[Tensor, "tok d"]) -> ActsStatistics:
     """Moments of the columns and norms of the rows, whatever the dtype, in float64."""
     n_rows, width = acts.shape
-    if not n_rows:
-        return ActsStatistics(
-            moments=Moments.none(width), norms=torch.zeros(0, dtype=torch.float64)
-        )
+    total, squares, norms = np.zeros(width), np.zeros(width), np.zeros(n_rows)
+    # Half precision has so few digits that float64 sums of its squares are exact; float32 is summed about its first row.
+    is_shifted = acts.dtype == torch.float32 and n_rows > 0
+    shift = acts[0].double().numpy() if is_shifted else np.zeros(width)
     step = max(16, _BLOCK_NUMBERS // max(width, 1))
-    shift = acts[0].double()
-    total, squares = (torch.zeros(width, dtype=torch.float64) for _ in range(2))
-    norms = torch.empty(n_rows, dtype=torch.float64)
     block = torch.empty(min(step, n_rows), width, dtype=torch.float64)
     for start in range(0, n_rows, step):
-        part = block[: len(acts[start : start + step])]
+        part = block[: min(step, n_rows - start)]
         part.copy_(acts[start : start + step])
-        torch.linalg.vector_norm(part, dim=1, out=norms[start : start + len(part)])
-        part.sub_(shift)
-        total += part.sum(0)
-        squares += part.square_().sum(0)
+        _add_block(part.numpy(), shift, is_shifted, total, squares, norms[start : start + step])
+    count = max(n_rows, 1)
     moments = Moments(
         count=n_rows,
-        mean=shift + total / n_rows,
-        m2=(squares - total.square() / n_rows).clamp_(min=0),
+        mean=torch.from_numpy(shift + total / count),
+        m2=torch.from_numpy(squares - total**2 / count).clamp_(min=0),
     )
-    return ActsStatistics(moments=moments, norms=norms)
+    return ActsStatistics(moments=moments, norms=torch.from_numpy(norms))
+
+
+def _add_block(
+    block: np.ndarray,
+    shift: np.ndarray,
+    is_shifted: bool,
+    total: np.ndarray,
+    squares: np.ndarray,
+    norms: np.ndarray,
+) -> None:
+    """Add a block to the sums, and write its norms; products with ones sum twice as fast as sums do."""
+    ones = np.ones(len(block))
+    with np.errstate(invalid="ignore", over="ignore"):
+        if is_shifted:
+            np.sqrt(np.einsum("ij,ij->i", block, block), out=norms)
+            block -= shift
+        total += ones @ block
+        block *= block
+        squares += ones @ block
+        if not is_shifted:
+            np.sqrt(block @ np.ones(block.shape[1]), out=norms)
