@@ -20,9 +20,10 @@ from mechprobe.cli.evaluating import Evaluate
 from mechprobe.cli.features import Features
 from mechprobe.cli.importing import Import
 from mechprobe.cli.organisms import Organism
+from mechprobe.cli.saes import Sae, study_named
 from mechprobe.cli.saying import say
 from mechprobe.cli.stores import Store
-from mechprobe.cli.studies import Capture, Causal, Falsify, Probe, Report, Sae, Steer, Study
+from mechprobe.cli.studies import Capture, Causal, Falsify, Probe, Report, Steer, Study
 from mechprobe.errors import MechprobeError
 
 Command = (
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         Command,  # pyright: ignore[reportArgumentType]
         prog="mechprobe",
         description="Which internal directions of a language model go with misaligned reasoning, and which drive it.",
-        args=arguments,
+        args=study_named(sys.argv[1:] if arguments is None else arguments),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     try:

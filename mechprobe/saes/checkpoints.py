@@ -11,31 +11,29 @@ import torch
 
 from mechprobe.errors import CheckpointError, HookError
 from mechprobe.saes.lens import Sae, import_sae_lens
+from mechprobe.saes.pretrained.formats import load_local
 
 CONFIG_NAME = "cfg.json"
 WEIGHTS_NAME = "sae_weights.safetensors"
 
 
 def load_sae(source: str | Path, sae_id: str | None = None, device: str = "cpu") -> Sae:
-    """Load an SAE in float32, from a folder or, with `sae_id`, from a release that sae-lens knows.
+    """Load an SAE in float32: from a folder in any format of `pretrained/formats.py`, or by release and `sae_id`.
 
     Raises:
         CheckpointError: there is no SAE, or it cannot be read.
     """
-    folder = Path(source)
     if sae_id is None:
-        _check_folder(folder)
-    load: Callable[..., Any] = import_sae_lens().SAE.load_from_disk
-    where: tuple[Any, ...] = (folder,)
-    if sae_id is not None:
-        load, where = import_sae_lens().SAE.from_pretrained, (str(source), sae_id)
+        return load_local(Path(source), device).requires_grad_(False).eval()
     try:
-        sae = load(*where, device=device, dtype="float32")
+        sae = import_sae_lens().SAE.from_pretrained(
+            str(source), sae_id, device=device, dtype="float32"
+        )
     except Exception as error:  # the loaders raise whatever their formats' readers raise
         raise CheckpointError(
-            f"the SAE {' '.join(map(str, where))} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}); check the path or release, "
-            "or train it anew."
+            f"the SAE {source} {sae_id} cannot be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}); `mechprobe sae list` tells the releases, "
+            "and offline only what was fetched before can be loaded."
         ) from error
     return sae.requires_grad_(False).eval()
 

@@ -184,7 +184,7 @@ def test_an_sae_that_does_not_fit_is_refused(trained: Path):
 
 
 def test_what_is_no_sae_is_refused(trained: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"there is no cfg\.json"):
+    with pytest.raises(CheckpointError, match="holds no SAE"):
         load_sae(tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(trained, broken)

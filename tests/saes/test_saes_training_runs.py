@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mechprobe.activations.shuffling import ShuffledReader
 from mechprobe.activations.store import ActivationStore
 from mechprobe.errors import CheckpointError, ConfigError, ShapeError, StoreError
 from mechprobe.saes.checkpoints import load_sae
@@ -195,21 +196,20 @@ def test_several_saes_in_one_pass_are_those_trained_alone(
         "b": (HOOKS[1], replace(SHORT, d_sae=64, k=2)),
         "c": (HOOKS[0], replace(SHORT, seed=4, order_seed=0, architecture="gated", n_steps=20)),
     }
-    reads: list[str] = []
-    acts = ActivationStore.acts
+    begun: list[tuple[str, ...]] = []
+    batches = TrainingRows.batches
     with monkeypatch.context() as patch:
         patch.setattr(
-            ActivationStore,
-            "acts",
-            lambda self, name, rows: reads.append(name) or acts(self, name, rows),
+            TrainingRows,
+            "batches",
+            lambda self, start=0: begun.append(self.hook_names) or batches(self, start),
         )
         jobs = [
             SaeJob(hook_name=hook, config=config, out=tmp_path / name)
             for name, (hook, config) in configs.items()
         ]
         train_saes(store, jobs)
-    # 16 of 16 batches for the mean, 30 after them: three epochs and a part, each one block of each hook point.
-    assert reads.count(HOOKS[0]) == reads.count(HOOKS[1]) <= 4
+    assert begun == [HOOKS, HOOKS]  # once for the means, once to train all three
     for name, (hook, config) in configs.items():
         alone = train_sae(store, hook, config, tmp_path / f"{name}-alone")
         assert weights(alone) == weights(tmp_path / name)
@@ -220,14 +220,19 @@ def test_several_saes_in_one_pass_are_those_trained_alone(
 
 def test_batches_from_any_on_are_those_of_the_whole_stream(store: ActivationStore):
     reading = TrainingRows.of(store, slice(0, 1000), HOOKS, batch_size=96, seed=3)
-    whole = list(itertools.islice(reading.batches(), 25))
+    whole = [
+        {name: acts.clone() for name, acts in batch.items()}
+        for batch in itertools.islice(reading.batches(), 25)
+    ]
     for start in (1, 10, 11, 21):
         again = next(reading.batches(start))
         assert all(torch.equal(again[name], whole[start][name]) for name in HOOKS)
-    for name in HOOKS:
-        plain = store.batches(name, slice(0, 1000), batch_size=96, seed=3, epochs=None)
-        for ours, theirs in zip(whole, plain, strict=False):
-            assert torch.equal(ours[name], theirs)
+    for name in HOOKS:  # each row once an epoch
+        read = torch.cat([batch[name] for batch in whole])[:1000]
+        rows = store.acts(name, slice(0, 1000))
+        assert torch.equal(read[read[:, 0].argsort()], rows[rows[:, 0].argsort()])
+    sample = reading.sample()
+    assert torch.equal(sample[HOOKS[1]], torch.cat([batch[HOOKS[1]] for batch in whole[:11]]))
 
 
 def test_the_average_of_the_weights_is_what_is_saved():
@@ -300,7 +305,7 @@ def test_the_live_line_tells_the_figures_of_the_batch():
     [
         (
             float("nan"),
-            r"4 of 2048 rows of activations at blocks\.0\.hook_out hold NaN or infinite",
+            r"64 of 2048 rows of activations at blocks\.0\.hook_out hold NaN or infinite",
         ),
         (0.0, r"2048 of 2048 rows .* are one number in every dimension"),
     ],
@@ -312,14 +317,15 @@ def test_activations_that_cannot_be_learned_from_are_refused(
     factor: float,
     message: str,
 ):
-    acts = ActivationStore.acts
+    step = ShuffledReader.__next__
 
-    def broken(self: ActivationStore, hook_name: str, rows: Any = None) -> Tensor:
-        found = acts(self, hook_name, rows)
-        found[: 4 if factor else None] *= factor
-        return found
+    def broken(self: ShuffledReader) -> Any:
+        batch = step(self)
+        for acts in batch.values():  # NaN in four tokens of each of 16 batches, or zeros everywhere
+            acts[: 4 if factor else None] *= factor
+        return batch
 
-    monkeypatch.setattr(ActivationStore, "acts", broken)
+    monkeypatch.setattr(ShuffledReader, "__next__", broken)
     with pytest.raises(StoreError, match=message):
         train_sae(store, HOOK, SHORT, tmp_path / "sae")
     with pytest.raises(ShapeError, match="no rows to train on"):

@@ -1,15 +1,15 @@
 """Batches of activations in a shuffled order, from any batch on, for several hook points at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, tee
+from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechprobe.activations.batches import shuffled_blocks, split_in_batches
+from mechprobe.activations.shuffling import ShuffledReader
 from mechprobe.activations.store import ActivationStore, Rows
 from mechprobe.errors import ShapeError, StoreError
 
@@ -54,15 +54,18 @@ class TrainingRows:
             store=store, numbers=numbers, hook_names=unique, batch_size=batch_size, seed=seed
         )
 
-    def batches(self, start: int = 0) -> Iterator[Mapping[str, Float[Tensor, "case d"]]]:
-        """Hook point -> batch; the batches before `start` are left out without being read."""
-        blocks = self._blocks(start * self.batch_size)
-        copies = tee(blocks, len(self.hook_names))
-        streams = [
-            self._stream(name, own) for name, own in zip(self.hook_names, copies, strict=True)
-        ]
-        for together in zip(*streams, strict=True):
-            yield dict(zip(self.hook_names, together, strict=True))
+    def batches(self, start: int = 0) -> ShuffledReader:
+        """Hook point -> batch, from a number on; a batch is valid until the next one is asked for."""
+        reader = ShuffledReader(
+            self.store,
+            self.hook_names,
+            self.numbers,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            dtype=torch.float32,
+        )
+        reader.seek_batch(start)
+        return reader
 
     def n_sample(self) -> int:
         """Batches that the mean and the spread are estimated from."""
@@ -71,36 +74,20 @@ class TrainingRows:
         in_memory = max(1, _MAX_NUMBERS // (width * self.batch_size))
         return min(_MAX_BATCHES, in_one_pass, in_memory)
 
-    def sample(self) -> Mapping[str, Float[Tensor, "case d"]]:
+    def sample(self) -> Mapping[str, Float[Tensor, "case _"]]:
         """Hook point -> its first batches, put together.
 
         Raises:
             StoreError: they are no activations that an SAE can learn from.
         """
-        first = list(islice(self.batches(), self.n_sample()))
-        sample = {name: torch.cat([batch[name] for batch in first]) for name in self.hook_names}
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.hook_names}
+        for batch in islice(self.batches(), self.n_sample()):
+            for name, acts in batch.items():
+                parts[name].append(acts.clone())
+        sample = {name: torch.cat(acts) for name, acts in parts.items()}
         for name, acts in sample.items():
             _check_usable(name, acts)
         return sample
-
-    def _stream(
-        self, hook_name: str, blocks: Iterator[Int[np.ndarray, "block"]]
-    ) -> Iterator[Float[Tensor, "case d"]]:
-        acts = (self.store.acts(hook_name, block) for block in blocks)
-        return split_in_batches(acts, self.batch_size, drop_last=False)
-
-    def _blocks(self, skipped: int) -> Iterator[Int[np.ndarray, "block"]]:
-        blocks = shuffled_blocks(
-            self.numbers,
-            self.store.row_bounds,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            epochs=None,
-        )
-        for block in blocks:
-            if skipped < len(block):
-                yield block[skipped:]
-            skipped = max(0, skipped - len(block))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
