@@ -7,6 +7,7 @@ At most two units wait at each actor, so that the driver holds no queue of its o
 
 import importlib.util
 import os
+import uuid
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,10 @@ def _actors(
 ) -> Generator[list[Any], None, None]:
     import ray
 
-    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+    ledger_name = f"mechprobe-ledger-{uuid.uuid4().hex}"
+    ledger: Any = ray.remote(Ledger).options(
+        name=ledger_name, num_cpus=0, max_restarts=-1, max_task_retries=-1
+    )
     ledger = ledger.remote()
     kind: Any = ray.remote(Worker).options(
         num_cpus=executor.cpus_per_worker,
@@ -131,9 +135,11 @@ def _actors(
         max_restarts=-1,
         max_task_retries=-1,
     )
-    begin = _Begin(ledger=ledger)
+    # Held here for as long as a worker may have to be started again with it.
+    job = ray.put(make_work)
+    begin, open_job = _Begin(ledger_name=ledger_name), _Opened(job=[job])
     n_workers = min(executor.workers, n_units)
-    actors = [kind.remote(make_work, begin, executor.max_attempts) for _ in range(n_workers)]
+    actors = [kind.remote(open_job, begin, executor.max_attempts) for _ in range(n_workers)]
     try:
         yield actors
     finally:
@@ -142,15 +148,30 @@ def _actors(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    """Makes the work ready from where the driver put it."""
+
+    job: list[Any]
+
+    def __call__(self) -> Any:
+        import ray
+
+        make_work: Any = ray.get(self.job[0])
+        return make_work()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Begin:
     """Asks the ledger from within a worker."""
 
-    ledger: Any
+    ledger_name: str
 
     def __call__(self, number: int) -> int:
         import ray
 
-        return ray.get(self.ledger.begin.remote(number))
+        ledger: Any = ray.get_actor(self.ledger_name)
+        n_begun: Any = ray.get(ledger.begin.remote(number))
+        return n_begun
 
 
 def _done(
