@@ -18,12 +18,15 @@ os.environ.update(
 def running_ray() -> Iterator[None]:
     """One Ray for a whole file, small and without a dashboard."""
     ray = pytest.importorskip("ray", reason='Ray is not installed (pip install "mechprobe[ray]")')
-    try:
-        _start(ray)
-    except Exception:
-        # It gives itself 30 seconds to start, which a busy machine may not give.
-        ray.shutdown()
-        _start(ray)
+    for attempt in range(3):
+        try:
+            _start(ray)
+            break
+        except Exception:
+            # It gives itself 30 seconds to start, which a busy machine may not give.
+            ray.shutdown()
+            if attempt == 2:
+                raise
     yield
     ray.shutdown()
 
