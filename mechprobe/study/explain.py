@@ -138,7 +138,11 @@ def _best_features(run: Run) -> pd.DataFrame:
 
 
 def best_feature_table(
-    labelled: LabelledTokens, read: Callable[[np.ndarray], sp.csr_matrix], *, seed: int = 0
+    labelled: LabelledTokens,
+    read: Callable[[np.ndarray], sp.csr_matrix],
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The best feature of each indicator that can be asked for, beside the best under permuted labels of transcripts.
 
@@ -157,7 +161,7 @@ def best_feature_table(
         indicators=tuple(labelled.indicators[at] for at in columns.tolist()),
     )
     found = best_single_features(
-        rows, groups=labelled.conversation, n_permutations=N_PERMUTATIONS, seed=seed
+        rows, groups=labelled.conversation, n_permutations=n_permutations, seed=seed
     )
     table = pd.DataFrame(
         {

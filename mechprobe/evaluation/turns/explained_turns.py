@@ -11,7 +11,8 @@ import pandas as pd
 from mechprobe.baselines.fold import BaselineFold
 from mechprobe.baselines.word_tables import driving_words
 from mechprobe.evaluation.folds import TokenSource
-from mechprobe.evaluation.turns.turn_scoring import Conversations, passages_of
+from mechprobe.evaluation.turns.conversations import Conversations
+from mechprobe.evaluation.turns.text_scoring import passages_of
 from mechprobe.probes.explaining.explained_sets import explain_set
 from mechprobe.probes.probe_set import ProbeSet
 

@@ -21,16 +21,13 @@ from mechprobe.baselines.tokens import TOKEN_EMBEDDING, TokenBaseline, token_bas
 from mechprobe.errors import ConfigError
 from mechprobe.evaluation.folds import TokenSource, folds_of
 from mechprobe.evaluation.results import Detection
+from mechprobe.evaluation.turns.conversations import Conversations
 from mechprobe.evaluation.turns.neutral_turns import NeutralSet, find_neutral_turns
 from mechprobe.evaluation.turns.scored_turns import TurnFolds
 from mechprobe.evaluation.turns.scorer_names import sort_names
+from mechprobe.evaluation.turns.text_scoring import text_scores
 from mechprobe.evaluation.turns.turn_config import TurnDetectionConfig
-from mechprobe.evaluation.turns.turn_scoring import (
-    Conversations,
-    probe_scores,
-    text_scores,
-    token_scores,
-)
+from mechprobe.evaluation.turns.turn_scoring import probe_scores, token_scores
 from mechprobe.evaluation.turns.turn_tables import TurnStudy, TurnTables
 from mechprobe.evaluation.turns.turn_units import turn_truth
 from mechprobe.probes.labels.token_labels import label_tokens

@@ -1,91 +1,33 @@
-"""Fit on some folds and score the turns of others: probes of every kind, and the baselines that read text.
+"""Fit on some folds and score the turns of others: probes of every kind, and baselines at tokens.
 
 All scores are standardised within their fold by the same rule: the mean and spread of the negatives that chose
 strengths, scored by the very detector that scores the fold. So folds share a scale as far as a linear map of each
 can give them one, which thresholds and fusions need; rankings do not rely on it, since they compare within folds.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Bool
 from tqdm import tqdm
 
-from mechprobe.baselines.fold import Baseline, BaselineFold
-from mechprobe.baselines.passages import (
-    LabelledTexts,
-    Passages,
-    places_of_turns,
-    stacked,
-    tokens_of_turns,
-)
 from mechprobe.baselines.shuffled import SHUFFLED_LABELS
-from mechprobe.baselines.text import score_baselines
 from mechprobe.baselines.tokens import TokenBaseline
 from mechprobe.evaluation.folds import (
     Calibrated,
-    Fold,
     TokenSource,
     fit_fold,
     fit_scorers,
-    negatives_of,
     score_views,
 )
-from mechprobe.evaluation.turns.neutral_turns import NeutralTurns, with_neutral
-from mechprobe.evaluation.turns.scored_turns import ScoredTurns, TurnFolds
+from mechprobe.evaluation.turns.conversations import Conversations
+from mechprobe.evaluation.turns.scored_turns import ScoredTurns
 from mechprobe.evaluation.turns.scorer_names import sort_names
 from mechprobe.evaluation.turns.turn_config import TurnDetectionConfig
-from mechprobe.evaluation.turns.turn_units import turn_texts
 from mechprobe.evaluation.turns.unit_scoring import fit_unit_probes, score_unit_views
-from mechprobe.probes.labels.examples import LabelledTokens
 from mechprobe.probes.probe_set import ProbeSet
-from mechprobe.probes.scoring.aggregation import VIEWS, View, ViewPoolings
-from mechprobe.transcripts.transcript import SECTIONS, Section, Transcript
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Conversations:
-    """What a study scores, prepared once for all scorers."""
-
-    tokens: pd.DataFrame
-    transcripts: Sequence[Transcript]
-    labelled: LabelledTokens
-    plan: ViewPoolings
-    folds: Sequence[Fold]
-    turns: TurnFolds
-    """The tested turns."""
-    neutral: NeutralTurns | None = None
-
-    @property
-    def n_tested(self) -> int:
-        """Turns that are tested."""
-        return len(self.turns.fold)
-
-    @property
-    def all_turns(self) -> TurnFolds:
-        """The tested turns and those of the neutral set, as scores have them."""
-        if self.neutral is None:
-            return self.turns
-        return with_neutral(self.turns, self.neutral, len(self.folds))
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the scores: tested turns, then the neutral set once for each fold."""
-        return self.n_tested + (self.neutral.n_turns * len(self.folds) if self.neutral else 0)
-
-    def neutral_rows(self, number: int) -> np.ndarray:
-        """Where the neutral turns stand that a fold's detectors score."""
-        n_each = self.neutral.n_turns if self.neutral else 0
-        return self.n_tested + number * n_each + np.arange(n_each)
-
-    def rows_of(self, view: View, chosen: Bool[np.ndarray, "conversation"]) -> np.ndarray:
-        """Where the turns of some conversations that a view has stand among all turns, in the view's order."""
-        every = _keys(self.turns.truth.turns)
-        keys = _keys(self.plan.views[view].turns)
-        return every.get_indexer(keys[chosen[keys.get_level_values(0)]])
+from mechprobe.probes.scoring.aggregation import View, ViewPoolings
 
 
 def probe_scores(
@@ -213,91 +155,6 @@ class _ScoreBook:
         place = np.ix_(rows, one.columns)
         scores[place] = values
         raw[place] = values * one.std + one.mean
-
-
-def text_scores(
-    given: Conversations, config: TurnDetectionConfig, made: Sequence[Baseline] = ()
-) -> Iterator[ScoredTurns]:
-    """Out-of-fold scores of every text baseline, fitted on the labelled turns of the fit conversations.
-
-    In each view they read what the probes read: the sections of the view that were captured. Where a turn
-    stands and how many tokens it has, they know for the full text only.
-
-    Args:
-        made: baselines beside the named ones.
-    """
-    truth = given.turns.truth
-    conversation = truth.turns["conversation"].to_numpy()
-    for view in config.views:
-        passages = passages_of(given, view)
-        apart = _neutral_passages(given, view)
-        neutral = given.neutral.rows_of(view) if given.neutral else np.zeros(0, dtype=np.int64)
-        seen = np.isin(np.arange(len(conversation)), given.rows_of(view, _everyone(given)))
-        found: dict[str, np.ndarray] = {}
-        for number, fold in enumerate(given.folds):
-            test = np.flatnonzero(fold.test[conversation] & seen)
-            has_label = seen & (truth.labels >= 0).any(axis=1)
-            fit, select = (
-                np.flatnonzero(part[conversation] & has_label) for part in (fold.fit, fold.select)
-            )
-            if not len(test) or not len(fit):
-                continue
-            # The select texts are scored too: a fold's scores are scaled by their negatives.
-            asked = [passages.without_labels(np.concatenate([select, test]))]
-            units = BaselineFold(
-                passages.take(fit),
-                passages.take(select),
-                stacked([*asked, apart]) if apart else asked[0],
-            )
-            rows = np.concatenate([test, given.neutral_rows(number)[neutral]])
-            for name, values in score_baselines(
-                [*config.text_scorers, *made], units, seed=config.seed
-            ).items():
-                mean, std = negatives_of(values[: len(select)], truth.labels[select])
-                scores = found.setdefault(
-                    name, np.full((given.n_rows, truth.labels.shape[1]), np.nan)
-                )
-                scores[rows] = (values[len(select) :] - mean) / std
-        for name, scores in found.items():
-            yield ScoredTurns(scorer=name, hook_name="", view=view, scores=scores)
-
-
-def passages_of(given: Conversations, view: View) -> LabelledTexts:
-    """The tested turns as text baselines read them in a view, with their labels."""
-    truth = given.turns.truth
-    captured = set(given.tokens["section"].unique())
-    sections: list[Section] = [one for one in SECTIONS if one in VIEWS[view] and one in captured]
-    is_full = view == "full"
-    return LabelledTexts(
-        texts=turn_texts(given.transcripts, truth.turns, sections),
-        labels=truth.labels,
-        places=places_of_turns(given.tokens, truth.turns) if is_full else None,
-        n_tokens=tokens_of_turns(given.tokens, truth.turns) if is_full else None,
-    )
-
-
-def _neutral_passages(given: Conversations, view: View) -> Passages | None:
-    neutral = given.neutral
-    if neutral is None:
-        return None
-    turns = neutral.plan.views[view].turns
-    captured = set(given.tokens["section"].unique())
-    sections: list[Section] = [one for one in SECTIONS if one in VIEWS[view] and one in captured]
-    tokens, is_full = neutral.given.tokens, view == "full"
-    return Passages(
-        texts=turn_texts(neutral.given.transcripts, turns, sections),
-        places=places_of_turns(tokens, turns) if is_full else None,
-        n_tokens=tokens_of_turns(tokens, turns) if is_full else None,
-    )
-
-
-def _keys(turns: pd.DataFrame) -> pd.MultiIndex:
-    columns = [turns[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn")]
-    return pd.MultiIndex.from_arrays(columns)
-
-
-def _everyone(given: Conversations) -> Bool[np.ndarray, "conversation"]:
-    return np.ones(len(given.transcripts), dtype=bool)
 
 
 def _is_shuffled(one: Calibrated) -> bool:

@@ -6,6 +6,7 @@ them looks at the order; settings that do (a window, a half-life) are chosen on 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int8
@@ -18,7 +19,7 @@ from mechprobe.probes.kinds.sequence_estimators import (
     fit_units_selected,
     unit_scores_of,
 )
-from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits
+from mechprobe.probes.kinds.sequences import HeldOutUnits, LabelledUnits, SequenceProbe
 from mechprobe.probes.labels.balance import draw_balanced, with_class_weights
 from mechprobe.probes.matrix import Matrix, size_of, stack_rows
 from mechprobe.probes.probe_set import ProbeSet
@@ -45,46 +46,20 @@ def fit_unit_probes(
         labels: 1 has it, 0 has it not, -1 unknown, for the pooling's turns.
         columns: names of the labels' columns.
     """
-    conversation = pooling.turns["conversation"].to_numpy()
-    known = (labels >= 0).any(axis=1)
-    fit, select = (chosen[conversation] & known for chosen in (fold.fit, fold.select))
-    fit_labels, select_labels = labels[fit], labels[select]
-    if config.labels.balance == "draw":
-        ratio = config.labels.negatives_per_positive
-        fit_labels = draw_balanced(fit_labels, ratio, config.seed)
-        select_labels = draw_balanced(select_labels, ratio, config.seed)
-    kept = fittable(fit_labels)
+    labelled = _label(fold, pooling, labels, config)
+    kept = fittable(labelled.fit_labels)
     for reads in ("acts", "feature_acts"):
         chosen = [one for one in map(find_sequence_estimator, names) if one.reads == reads]
         if not chosen or not len(kept) or (reads == "feature_acts" and source.features is None):
             continue
-        few = [_read(pooling, part, reads, source, config.unit_tokens) for part in (fit, select)]
-        starts = few[0][1], size_of(few[0][0])[0] + few[1][1]
         indicators = tuple(columns[at] for at in kept.tolist())
-        units = LabelledUnits(
-            X=few[0][0], starts=few[0][1], labels=fit_labels[:, kept], indicators=indicators
-        )
-        both = LabelledUnits(
-            X=stack_rows(few[0][0], few[1][0]) if select.any() else few[0][0],
-            starts=np.concatenate(starts),
-            labels=np.concatenate([fit_labels, select_labels])[:, kept],
-            indicators=indicators,
-        )
-        whole = _read(pooling, select, reads, source, None)
-        held = HeldOutUnits(X=whole[0], starts=whole[1], labels=select_labels[:, kept])
+        data = _read_fold(labelled, pooling, kept, indicators, reads, source, config)
         for estimator in chosen:
             if config.labels.balance == "weights":
                 estimator = with_class_weights(estimator)
-            probes = fit_units_selected(
-                estimator, units, held if select.any() else None, seed=config.seed
-            )
-            probes = fit_again(estimator, both, probes, seed=config.seed)
-            scores = (
-                unit_scores_of(probes, held.X, held.starts)
-                if select.any()
-                else np.zeros((0, len(kept)))
-            )
-            mean, std = negatives_of(scores, held.labels)
+            probes = fit_units_selected(estimator, data.fit, data.held, seed=config.seed)
+            probes = fit_again(estimator, data.both, probes, seed=config.seed)
+            mean, std = _scale(probes, data.held)
             yield Calibrated(
                 probes=ProbeSet(
                     scorer=estimator.name,
@@ -97,6 +72,78 @@ def fit_unit_probes(
                 mean=mean,
                 std=std,
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Labelled:
+    """Which turns are fitted on and which choose settings, with their labels."""
+
+    fit: Bool[np.ndarray, "turn"]
+    select: Bool[np.ndarray, "turn"]
+    fit_labels: Int8[np.ndarray, "fitted column"]
+    select_labels: Int8[np.ndarray, "selecting column"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _FoldUnits:
+    """What estimators of units read in a fold."""
+
+    fit: LabelledUnits
+    both: LabelledUnits
+    """The turns of `fit`, then those that choose."""
+    held: HeldOutUnits | None
+    """Whole turns that choose; None where there is none."""
+
+
+def _label(
+    fold: Fold,
+    pooling: Pooling,
+    labels: Int8[np.ndarray, "turn column"],
+    config: TurnDetectionConfig,
+) -> _Labelled:
+    conversation = pooling.turns["conversation"].to_numpy()
+    known = (labels >= 0).any(axis=1)
+    fit, select = (chosen[conversation] & known for chosen in (fold.fit, fold.select))
+    drawn = [labels[fit], labels[select]]
+    if config.labels.balance == "draw":
+        ratio = config.labels.negatives_per_positive
+        drawn = [draw_balanced(part, ratio, config.seed) for part in drawn]
+    return _Labelled(fit=fit, select=select, fit_labels=drawn[0], select_labels=drawn[1])
+
+
+def _read_fold(
+    labelled: _Labelled,
+    pooling: Pooling,
+    kept: Int[np.ndarray, "kept"],
+    indicators: tuple[str, ...],
+    reads: Reads,
+    source: TokenSource,
+    config: TurnDetectionConfig,
+) -> _FoldUnits:
+    X, starts = _read(pooling, labelled.fit, reads, source, config.unit_tokens)
+    fit_labels, select_labels = labelled.fit_labels[:, kept], labelled.select_labels[:, kept]
+    fit = LabelledUnits(X=X, starts=starts, labels=fit_labels, indicators=indicators)
+    if not labelled.select.any():
+        return _FoldUnits(fit=fit, both=fit, held=None)
+    more, more_starts = _read(pooling, labelled.select, reads, source, config.unit_tokens)
+    both = LabelledUnits(
+        X=stack_rows(X, more),
+        starts=np.concatenate([starts, size_of(X)[0] + more_starts]),
+        labels=np.concatenate([fit_labels, select_labels]),
+        indicators=indicators,
+    )
+    whole, whole_starts = _read(pooling, labelled.select, reads, source, None)
+    held = HeldOutUnits(X=whole, starts=whole_starts, labels=select_labels)
+    return _FoldUnits(fit=fit, both=both, held=held)
+
+
+def _scale(
+    probes: Sequence[SequenceProbe], held: HeldOutUnits | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of the scores of held-out negatives; 0 and 1 without any."""
+    if held is None:
+        return np.zeros(len(probes)), np.ones(len(probes))
+    return negatives_of(unit_scores_of(probes, held.X, held.starts), held.labels)
 
 
 def score_unit_views(
