@@ -15,6 +15,7 @@ from mechprobe.executors.settings import make_executor
 from mechprobe.saes.checkpoints import check_fits
 from mechprobe.saes.encoding import encode_store
 from mechprobe.saes.features import FeatureStore
+from mechprobe.saes.pretrained.binding import bind
 from mechprobe.saes.quality import sae_quality
 from mechprobe.saes.training.runs import train_sae
 from mechprobe.study.run import Run
@@ -85,6 +86,10 @@ def _describe(run: Run) -> Mapping[str, Any]:
         train_sae(run.store, hook_name, run.config.sae, run.folder / "saes" / hook_name)
     sae = run.sae
     check_fits(sae, run.store.width(hook_name), hook_name, resolve=run.subject.resolve)
+    if run.config.sae_checkpoint:
+        found = bind(sae, resolve=run.subject.resolve, width=run.store.width, hook_name=hook_name)
+        for note in found.notes:
+            run.say(f"the SAE at {hook_name}: {note}")
     features = encode_store(run.store, hook_name, sae, features_folder(run, "transcripts"))
     if run.config.kind == "organism":
         encode_store(run.pair_store, hook_name, sae, features_folder(run, "pairs"))
