@@ -4,8 +4,10 @@ python analyses/attribution.py [ORGANISM] [SAE_FOLDER]
 
 Without a folder an SAE is trained at the planted site, or the shipped one is read. The known feature of an indicator is
 the one whose decoder row has the largest cosine with the planted direction, or, where none was planted, with the
-difference of means of spans that hold the thought and spans that only mention it. The top feature is the one of largest
-mean contribution by size, on test pairs, run with the thought held and counted from the side without it.
+difference of means of spans that hold the thought and spans that only mention it. Since the largest cosine of all may be
+that of a feature that never fires there, it is also asked for among the features that fire in at least a tenth of the
+test runs. The top feature is the one of largest mean contribution by size, on test pairs, run with the thought held and
+counted from the side without it.
 """
 
 import sys
@@ -52,6 +54,8 @@ SAE = SaeConfig(architecture="batchtopk", d_sae=512, k=12, n_steps=400, batch_si
 SITE = Site(hook_name="blocks.0.hook_out", position="span_last")
 OUTCOMES = ("audit", "behavior")
 PROBE = "probe_score"
+MIN_FIRING = 0.1
+"""Share of the runs that hold a thought in which a feature fires, for it to count as one of the site."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -137,15 +141,40 @@ def measure(bench: Bench, *, m: int = 10) -> pd.DataFrame:
     """One row for each indicator, number that is explained and method."""
     rows: list[dict[str, object]] = []
     for name, direction in bench.directions.items():
-        cosines = _cosines(bench.sae, direction)
-        known = int(cosines.argmax())
-        about = {"indicator": name, "known": known, "cosine": float(cosines[known])}
+        known = known_features(bench, name, direction)
         contribution = probe_contributions(bench, name)
-        rows.append(about | {"explains": PROBE, "method": "exact"} | _place(contribution, known))
+        row = {"indicator": name, "explains": PROBE, "method": "exact"}
+        rows.append(row | _place(contribution, known))
         for outcome in OUTCOMES:
             for method in METHODS:
-                rows.append(about | _outcome_row(bench, name, outcome, method, known, m))
+                rows.append(_outcome_row(bench, name, outcome, method, known, m))
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """The feature that stands for an indicator, and its cosine with the direction."""
+
+    feature: int
+    cosine: float
+    firing_feature: int
+    """The same among the features that fire at the site."""
+    firing_cosine: float
+
+
+def known_features(bench: Bench, name: str, direction: Float[Tensor, "d"]) -> Known:
+    """By the largest cosine of the decoder row."""
+    runs, hook_name = bench.runs[name, OUTCOMES[0]], bench.site.hook_name
+    acts = captured_rows(bench.subject, runs.ids, runs.positions, [hook_name])[hook_name]
+    share = (bench.sae.encode(acts) > 0).float().mean(0).detach().numpy()
+    cosines = _cosines(bench.sae, direction)
+    firing = np.where(share >= MIN_FIRING, cosines, -np.inf)
+    return Known(
+        feature=int(cosines.argmax()),
+        cosine=float(cosines.max()),
+        firing_feature=int(firing.argmax()),
+        firing_cosine=float(firing.max()),
+    )
 
 
 def probe_contributions(bench: Bench, name: str) -> Float[np.ndarray, "d_sae"]:
@@ -170,7 +199,7 @@ def probe_contributions(bench: Bench, name: str) -> Float[np.ndarray, "d_sae"]:
 
 
 def _outcome_row(
-    bench: Bench, name: str, outcome: str, method: Method, known: int, m: int
+    bench: Bench, name: str, outcome: str, method: Method, known: Known, m: int
 ) -> dict[str, object]:
     runs, hook_name = bench.runs[name, outcome], bench.site.hook_name
     saes = {hook_name: bench.sae}
@@ -179,12 +208,14 @@ def _outcome_row(
     patched = checked.table.iloc[:-2]
     best = int(patched["name"].iloc[int(patched["exact"].abs().to_numpy().argmax())])
     whole = checked.table.set_index("name").loc["all together"]
+    place = _place(mean_contributions(found.contributions, len(runs)), known)
     return {
+        "indicator": name,
         "explains": outcome,
         "method": method,
-        **_place(mean_contributions(found.contributions, len(runs)), known),
-        "exact_best": best,
-        "exact_is_known": best == known,
+        **place,
+        "top_is_exact_best": place["top"] == best,
+        "exact_best_is_known": best == known.firing_feature,
         "spearman": checked.spearman,
         "sign": checked.sign_agreement,
         "spearman_top": checked.spearman_top,
@@ -194,13 +225,16 @@ def _outcome_row(
     }
 
 
-def _place(contribution: Float[np.ndarray, "d_sae"], known: int) -> dict[str, object]:
+def _place(contribution: Float[np.ndarray, "d_sae"], known: Known) -> dict[str, object]:
     order = np.argsort(-np.abs(contribution), kind="stable")
     share = np.abs(contribution[order[0]]) / max(np.abs(contribution).sum(), 1e-12)
     return {
+        "cosine": known.cosine,
+        "firing_cosine": known.firing_cosine,
         "top": int(order[0]),
-        "is_known": int(order[0]) == known,
-        "rank_of_known": int(np.flatnonzero(order == known)[0]) + 1,
+        "is_known": int(order[0]) == known.feature,
+        "is_known_firing": int(order[0]) == known.firing_feature,
+        "rank_of_known": int(np.flatnonzero(order == known.firing_feature)[0]) + 1,
         "top_share": float(share),
     }
 
@@ -214,20 +248,23 @@ def _cosines(sae: Sae, direction: Float[Tensor, "d"]) -> Float[np.ndarray, "d_sa
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Over indicators: how often the top feature is the known one, and how the linear picture agrees with patching."""
     found = table.groupby(["explains", "method"], sort=False)
-    means = ["spearman", "sign", "spearman_top", "sign_top"]
-    result = found[means].mean()
-    result.insert(0, "top_is_known", found["is_known"].sum())
-    result.insert(1, "known_in_top_3", found["rank_of_known"].agg(lambda ranks: (ranks <= 3).sum()))
-    result.insert(2, "n", found.size())
-    result["exact_is_known"] = found["exact_is_known"].sum()
-    return result
+    result = found[
+        ["is_known", "is_known_firing", "top_is_exact_best", "exact_best_is_known"]
+    ].sum()
+    result["known_in_top_3"] = found["rank_of_known"].agg(lambda ranks: int((ranks <= 3).sum()))
+    result["n"] = found.size()
+    figures = ["spearman", "sign", "spearman_top", "sign_top"]
+    return result.join(found[figures].mean())
 
 
 def main(organism: str = "organism-planted", sae_folder: str = "") -> None:
     """Print the figures of one organism."""
     table = measure(prepare(organism, sae_folder))
-    least = table.groupby("indicator")["cosine"].first()
-    print(f"{organism}: cosine of the known feature {least.mean():.2f} (least {least.min():.2f})")
+    for name in ("cosine", "firing_cosine"):
+        found = table.groupby("indicator")[name].first()
+        print(
+            f"{organism}: {name} of the known feature {found.mean():.2f} (least {found.min():.2f})"
+        )
     print(summary(table).round(2).to_string())
 
 

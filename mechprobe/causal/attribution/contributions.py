@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mechprobe.errors import CheckpointError
 from mechprobe.probes.matrix import size_of
-from mechprobe.saes.decoding import decode_sparse
 from mechprobe.saes.encoding import encode_rows
 from mechprobe.saes.lens import Sae, decoder_rows
 
@@ -103,7 +102,9 @@ def split_acts(sae: Sae, acts: Float[Tensor, "row d"]) -> Split:
             "trained at this hook point."
         )
     features = encode_rows(sae, acts.float())
-    return Split(features=features, error=acts.float() - decode_sparse(sae, features).float())
+    rows, bias = (part.detach().float().cpu() for part in (decoder_rows(sae), sae.b_dec))
+    decoded = torch.from_numpy(features @ rows.numpy()) + bias
+    return Split(features=features, error=acts.float().cpu() - decoded)
 
 
 def nothing(sae: Sae, n_rows: int) -> Split:

@@ -134,7 +134,7 @@ def _linear(
         here = split_acts(upstream.sae, recording.acts[names[0]].detach()[line, column])
         for k, feature in enumerate(features):
             gradients = gradients_of(read[:, feature].sum(), recording, names[:1], keep_graph=True)
-            slope = gradients[names[0]][line, column].float()
+            slope = gradients[names[0]][line, column].float().cpu()
             total[k] += np.asarray(priced(here.features, slope, rows).sum(axis=0)).ravel()
             error[k] += float((slope.double() * here.error.double()).sum())
     return total / len(tokens), error / len(tokens)
