@@ -1,4 +1,6 @@
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +27,10 @@ def running_ray() -> Iterator[None]:
         except Exception:
             # It gives itself 30 seconds to start, which a busy machine may not give.
             ray.shutdown()
+            with warnings.catch_warnings():
+                # The processes of the failed start are let go while they still run.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
             if attempt == 2:
                 raise
     yield
