@@ -12,12 +12,12 @@ import torch
 
 from benchmarks.memory import peak_mib
 from benchmarks.timing import Row, compare
+from mechprobe.activations.durable import write_json_durably
 from mechprobe.activations.shards import (
     SCHEMA,
     commit_shard,
     safetensors_chunks,
     shard_name,
-    write_json_durably,
 )
 from mechprobe.reports.feature_browser import FeatureFacts, write_feature_browser
 from mechprobe.saes.codes import pack_rows
@@ -40,9 +40,9 @@ def measure() -> list[Row]:
         rng = np.random.default_rng(0)
         features = made_features(Path(name) / "features", rng)
         tokens = made_tokens(rng)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         peak = peak_mib(lambda: write_pages(features, tokens, Path(name) / "features.html"))
-        seconds = time.perf_counter() - start
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         size = (Path(name) / "features.html").stat().st_size / 2**20
         some = list(range(0, D_SAE, D_SAE // N_SCANNED))
         whole = features.csr()
@@ -67,6 +67,7 @@ def measure() -> list[Row]:
     return [
         row,
         budget_row(f"feature_pages[{shape}]", seconds, BUDGET_S, "s", row.machine),
+        budget_row(f"feature_pages_cpu[{shape}]", cpu_seconds, BUDGET_S, "CPU s", row.machine),
         budget_row(f"feature_pages_memory[{shape}]", peak, BUDGET_MIB, "MiB", row.machine),
     ]
 

@@ -1,5 +1,6 @@
 """Encoding an activation store into a feature store, shard by shard, never with all features of all tokens."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from mechprobe.activations.durable import write_json_durably
+from mechprobe.activations.lock import LOCK_NAME, StoreLock
 from mechprobe.activations.shards import (
     SCHEMA,
     commit_shard,
@@ -21,7 +24,6 @@ from mechprobe.activations.shards import (
     read_header,
     safetensors_chunks,
     shard_name,
-    write_json_durably,
 )
 from mechprobe.activations.store import ActivationStore, Rows
 from mechprobe.errors import CheckpointError, StoreError
@@ -53,7 +55,7 @@ def encode_store(
 
     Raises:
         CheckpointError: the SAE reads activations of another width.
-        StoreError: `out` holds something else, or a feature is not finite in float16.
+        StoreError: `out` holds something else or is written by another process, or a feature is not finite in float16.
         WorkError: a shard failed in other processes as often as it may; the others are done.
     """
     if sae.cfg.d_in != store.width(hook_name):
@@ -62,8 +64,28 @@ def encode_store(
             f"{store.width(hook_name)}; use an SAE trained at that hook point."
         )
     numbers = None if rows is None else np.unique(store.row_numbers(rows))
+    out.mkdir(parents=True, exist_ok=True)
+    # A finished store may stand where nobody can write.
+    lock = StoreLock.take(out) if os.access(out, os.W_OK) else None
+    try:
+        _encode_missing(store, hook_name, sae, numbers, out, executor or LocalExecutor())
+    finally:
+        if lock is not None:
+            lock.release()
+    features = FeatureStore.open(out)
+    _ = features.index  # sorted by feature now, so that reading never has to write
+    return features
+
+
+def _encode_missing(
+    store: ActivationStore,
+    hook_name: str,
+    sae: Sae,
+    numbers: Int[np.ndarray, "row"] | None,
+    out: Path,
+    executor: Executor,
+) -> None:
     config = _start(store, hook_name, sae, numbers, out)
-    executor = executor or LocalExecutor()
     job = EncodingJob(
         store=store.folder.resolve(),
         hook_name=hook_name,
@@ -83,9 +105,6 @@ def encode_store(
     done = executor.map(make_work, missing)
     for _ in tqdm(done, desc=f"features at {hook_name}", total=len(missing), disable=None):
         pass
-    features = FeatureStore.open(out)
-    _ = features.index  # sorted by feature now, so that reading never has to write
-    return features
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,9 +172,10 @@ def _start(
         "rows": "all" if numbers is None else xxhash.xxh3_64_hexdigest(numbers.tobytes()),
     }
     header["digest"] = digest_json(header)
-    out.mkdir(parents=True, exist_ok=True)
     if not (out / HEADER_NAME).is_file():
-        if found := sorted(path.name for path in out.iterdir() if path.suffix != ".tmp"):
+        if found := sorted(
+            path.name for path in out.iterdir() if path.suffix != ".tmp" and path.name != LOCK_NAME
+        ):
             raise StoreError(
                 f"{out} is no feature store and not empty (found: {', '.join(found[:3])}); encode into a "
                 "new folder."

@@ -16,6 +16,8 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 
+from mechprobe.activations.durable import write_json_durably
+from mechprobe.activations.lock import StoreLock
 from mechprobe.activations.shards import (
     SCHEMA,
     Sidecar,
@@ -28,7 +30,6 @@ from mechprobe.activations.shards import (
     safetensors_chunks,
     shard_name,
     size_problem,
-    write_json_durably,
 )
 from mechprobe.errors import StoreError
 from mechprobe.records import digest_json
@@ -124,10 +125,15 @@ def build_index(
     Args:
         shards: gives row numbers and activations of each shard, in order of rows.
         source: digest of the shards (`rows_digest`).
+
+    Raises:
+        StoreError: the folder cannot be written to, or another process builds it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = StoreLock.take(folder)
     scratch = folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    scratch.mkdir()
     try:
         pieces = [
             _sort_shard(scratch / f"{at:05d}", rows, active)
@@ -147,6 +153,7 @@ def build_index(
         write_json_durably(folder / HEADER_NAME, header)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        lock.release()
     return FeatureIndex(folder=folder, d_sae=d_sae, bands=tuple(read_sidecars(folder, KIND)))
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from mechprobe.activations.store import ActivationStore
 from mechprobe.errors import StoreError
+from mechprobe.executors.work import Done
 from mechprobe.saes.codes import pack_rows, unpack_rows
 from mechprobe.saes.encoding import encode_store
 from mechprobe.saes.features import INDEX_FOLDER, FeatureStore
@@ -21,7 +23,8 @@ def features(tmp_path: Path) -> FeatureStore:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def same_as_rows(features: FeatureStore) -> bool:
@@ -104,3 +107,26 @@ def test_rows_of_one_length_are_kept_without_bounds_and_read_alike():
             found = sp.csr_matrix((value, index, bounds), shape=(len(counts), 6)).toarray()
             assert np.array_equal(found, wanted if local is None else wanted[local])
             assert (value != 0).all()
+
+
+class Elsewhere:
+    """An executor whose work may not use this process's objects; it takes the last unit first, and one twice."""
+
+    is_here = False
+
+    def map(self, make_work, units):
+        work = make_work()
+        for unit in [*reversed(units), *units[:1]]:
+            yield Done(unit=unit, result=work(unit))
+
+
+def test_shards_made_elsewhere_in_any_order_are_the_same_bytes(
+    features: FeatureStore, tmp_path: Path
+):
+    store = ActivationStore.open(tmp_path / "store")
+    encode_store(store, HOOK, MadeSae(), tmp_path / "elsewhere", executor=Elsewhere())
+    assert bytes_of(tmp_path / "elsewhere") == bytes_of(features.folder)
+    some = np.array([1, 6, 7, 16])
+    for name, executor in (("some", None), ("some_elsewhere", Elsewhere())):
+        encode_store(store, HOOK, MadeSae(), tmp_path / name, some, executor=executor)
+    assert bytes_of(tmp_path / "some") == bytes_of(tmp_path / "some_elsewhere")
