@@ -170,6 +170,8 @@ def score_views(
     rule: PoolingRule = PAPER_POOLING,
 ) -> list[dict[View, Float32[np.ndarray, "turn fitted"]]]:
     """Turn scores of every probe set in every view; tokens are read and scored once, and pooled all at once."""
+    if not fitted:
+        return []
     blocks = np.array_split(plan.rows, max(1, -(-len(plan.rows) // _BLOCK)))
     scores: list[np.ndarray] = []
     for rows in blocks:
