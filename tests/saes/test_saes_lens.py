@@ -144,7 +144,11 @@ def test_half_precision_halves_the_file_and_little_changes(
     acts = store.acts(HOOK, slice(0, 200))
     shipped = load_sae(tmp_path)
     assert shipped.W_dec.dtype == torch.float32
-    assert torch.allclose(shipped(acts), sae(acts), atol=0.2)
+    with torch.no_grad():
+        # A feature at its threshold may fall on the other side of it; nothing else moves.
+        crossed = ((shipped.encode(acts) > 0) != (sae.encode(acts) > 0)).any(1)
+        assert float(crossed.float().mean()) < 0.03
+        assert torch.allclose(shipped(acts)[~crossed], sae(acts)[~crossed], atol=0.02)
 
 
 def test_explained_variance_is_that_of_sae_lens(
