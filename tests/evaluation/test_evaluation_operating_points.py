@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechprobe.evaluation.turns.calibration_table import calibration_rows, calibration_table
+from mechprobe.evaluation.turns.calibration_table import (
+    calibration_rows,
+    calibration_table,
+    reliability_table,
+)
 from mechprobe.evaluation.turns.decomposition import (
     decomposition_rows,
     decomposition_table,
@@ -164,11 +168,20 @@ def test_a_member_without_scores_is_left_out_and_a_turn_without_any_has_no_score
 
 def test_calibrations_are_out_of_fold_and_say_when_they_have_too_little() -> None:
     one, folds = made()
-    table = calibration_table(list(calibration_rows(one, folds, n_boot=100, seed=0)))
+    rows = calibration_rows(one, folds, n_boot=100, seed=0)
+    table = calibration_table(rows.errors)
     platt = row_of(table, indicator="a", method="platt")
     assert platt["ece"] < 0.05 and platt["brier"] < 0.5 * platt["brier_of_rate"]
     assert (platt["n_pos"], platt["n_neg"]) == (75, 825)
     assert set(table["indicator"]) == set(NAMES)  # a union is no row
+    curves = reliability_table(rows.curves)
+    assert set(curves["indicator"]) == {NAMES[folds.single]}
+    own = curves[curves["method"] == "platt"]
+    gaps = (own["observed"] - own["stated"]).abs()
+    ece = row_of(table, indicator=NAMES[folds.single], method="platt")["ece"]
+    # The error of calibration is the mean gap of the curve, each bin by its turns.
+    assert np.average(gaps, weights=own["n"]) == pytest.approx(ece)
+    assert ((own["low"] <= own["observed"]) & (own["observed"] <= own["high"])).all()
     labels = folds.labels
     few = labels.copy()
     few[np.flatnonzero(few[:, 0] == 1)[4:], 0] = 0
