@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.timing import Row
 
@@ -24,11 +25,9 @@ def main(names: list[str]) -> None:
     known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     if unknown := sorted(set(names) - set(known)):
         sys.exit(f"no benchmark is called {unknown[0]!r}; there are {', '.join(known)}.")
-    rows = (
-        {row["name"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.is_file() else {}
-    )
     for name in names or known:
         found: Row | list[Row] = importlib.import_module(f"benchmarks.bench_{name}").measure()
+        rows = _kept()
         for row in [found] if isinstance(found, Row) else found:
             rows[row.name] = asdict(row)
             print(
@@ -36,6 +35,12 @@ def main(names: list[str]) -> None:
                 f"x{row.ratio:.2f} [{row.ratio_low:.2f} .. {row.ratio_high:.2f}]"
             )
         RESULTS.write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n")
+
+
+def _kept() -> dict[str, dict[str, Any]]:
+    """Read just before writing, since other runs may have added rows meanwhile."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    return {row["name"]: row for row in found}
 
 
 if __name__ == "__main__":

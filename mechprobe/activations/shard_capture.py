@@ -77,7 +77,7 @@ class ShardCapture:
             for name, width in self.writer.hooks.items()
         }
         run = harvester(self.subject, self.engine)
-        for batch, rows in shard_batches(taken, self.subject.pad_id, self.batch_tokens):
+        for batch, rows in shard_batches(taken, self.subject, self.batch_tokens):
             captured = run(batch, list(acts))
             is_stored = rows >= 0
             for name, stored in acts.items():
@@ -121,7 +121,7 @@ def harvester(
 
 
 def shard_batches(
-    conversations: Sequence[RenderedConversation], pad_id: int, batch_tokens: int
+    conversations: Sequence[RenderedConversation], subject: Subject, batch_tokens: int
 ) -> Iterator[tuple[TokenBatch, Int[Tensor, "case pos"]]]:
     """Batches with the row that each position is stored in, -1 for the others."""
     sequences: list[tuple[Window, np.ndarray]] = []
@@ -134,8 +134,10 @@ def shard_batches(
             if (rows >= 0).any():
                 sequences.append((window, rows))
     lengths = [len(window.token_ids) for window, _ in sequences]
-    for group in length_sorted_batches(lengths, batch_tokens):
-        batch = TokenBatch.of([sequences[i][0].token_ids.tolist() for i in group], pad_id)
+    groups = length_sorted_batches(lengths, batch_tokens, apart_from=subject.rotary_switch)
+    for group in groups:
+        chosen = [sequences[i][0].token_ids.tolist() for i in group]
+        batch = TokenBatch.of(chosen, subject.pad_id)
         rows = torch.full(batch.token_ids.shape, -1)
         for case, i in enumerate(group):
             rows[case, : lengths[i]] = torch.from_numpy(sequences[i][1])

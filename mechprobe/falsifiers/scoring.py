@@ -179,7 +179,8 @@ class PassageReader:
         acts = {name: torch.zeros(len(needed), self.subject.width(name)) for name in names}
         sequences = list(_sequences(renderings, needed, is_causal=self.subject.is_causal))
         lengths = [len(token_ids) for token_ids, _ in sequences]
-        for group in length_sorted_batches(lengths, self.batch_tokens):
+        switch = self.subject.rotary_switch
+        for group in length_sorted_batches(lengths, self.batch_tokens, apart_from=switch):
             batch = TokenBatch.of([sequences[i][0].tolist() for i in group], self.subject.pad_id)
             rows = torch.full(batch.token_ids.shape, -1)
             for case, i in enumerate(group):

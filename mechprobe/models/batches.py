@@ -53,16 +53,26 @@ class TokenBatch:
         return TokenBatch(token_ids=self.token_ids.to(device), mask=self.mask.to(device))
 
 
-def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[tuple[int, ...]]:
+def length_sorted_batches(
+    lengths: Sequence[int], batch_tokens: int, *, apart_from: int | None = None
+) -> Iterator[tuple[int, ...]]:
     """Group sequence numbers by length so that no padded batch exceeds `batch_tokens` (one sequence may).
 
     Sorted batching runs 1.4x faster than one sequence at a time, arrival order is slower than that.
+
+    Args:
+        apart_from: sequences up to this length never share a batch with longer ones (`Subject.rotary_switch`).
     """
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if group and (len(group) + 1) * lengths[index] > batch_tokens:
+        is_full = (len(group) + 1) * lengths[index] > batch_tokens
+        if group and (is_full or _are_apart(lengths[group[0]], lengths[index], apart_from)):
             yield tuple(group)
             group = []
         group.append(index)
     if group:
         yield tuple(group)
+
+
+def _are_apart(shorter: int, longer: int, bound: int | None) -> bool:
+    return bound is not None and shorter <= bound < longer

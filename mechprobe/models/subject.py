@@ -138,6 +138,17 @@ class Subject:
         """Most tokens of one sequence; None if the model states no limit."""
         return _max_positions(self.bridge, self.tokenizer, is_causal=self.is_causal)
 
+    @property
+    def rotary_switch(self) -> int | None:
+        """Length beyond which a batch gets other rotary frequencies ("longrope", as Phi-3 has it); None: none.
+
+        Hugging Face chooses them for the whole batch, so that a longer neighbour would change a short sequence.
+        """
+        config = self.bridge.original_model.config.get_text_config()
+        rotary = getattr(config, "rope_parameters", None) or {}
+        is_switching = rotary.get("rope_type") == "longrope"
+        return rotary["original_max_position_embeddings"] if is_switching else None
+
     @cached_property
     def model_digest(self) -> str:
         """What records name the weights by."""

@@ -1,5 +1,6 @@
 """What is captured is what the model computes, for every family: padded, windowed, with experts, through a store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,28 @@ def test_bridges_that_fail_without_a_cache_are_mended(tmp_path: Path):
         logits = subject.run(TokenBatch.of([[5, 9, 30, 31], [8, 40]], subject.pad_id))
         assert logits.isfinite().all()
         assert logits.dtype == torch.bfloat16
+
+
+def test_sequences_on_both_sides_of_a_rotary_switch_do_not_share_a_batch(tmp_path: Path):
+    # Phi-3's "longrope": other frequencies for a batch in which any sequence is longer than this.
+    switch = 40
+    rotary = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+    }
+    phi = FAMILIES["Phi-3"]
+    sizes = {"rope_parameters": rotary, "original_max_position_embeddings": switch}
+    family = replace(phi, sizes=phi.sizes | sizes)
+    subject = Subject.load(save(family, tmp_path / "model"))
+    sequences = [w.token_ids.tolist() for talk in TALKS for w in subject.render(talk).windows]
+    lengths = [len(sequence) for sequence in sequences]
+    assert min(lengths) <= switch < max(lengths)
+    wanted = reference_rows(family.build(), family, sequences)
+    found = stored_rows(subject, tmp_path / "store")
+    assert stored_deviation(found, wanted) < TOLERANCE
+    together = subject.capture(TokenBatch.of(sequences, subject.pad_id), [MIDDLE])[MIDDLE]
+    shortest = lengths.index(min(lengths))
+    moved = together[shortest, : lengths[shortest]] - wanted[MIDDLE][shortest]
+    assert moved.abs().max() > 100 * TOLERANCE

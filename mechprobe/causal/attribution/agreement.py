@@ -38,7 +38,9 @@ class Agreement:
 
     def line(self) -> str:
         """What is printed with every result."""
-        n_top, n_random = (int(np.count_nonzero(self.table["kind"] == kind)) for kind in (TOP, RANDOM))
+        n_top, n_random = (
+            int(np.count_nonzero(self.table["kind"] == kind)) for kind in (TOP, RANDOM)
+        )
         return (
             f"checked by exact patching of {n_top} top and {n_random} random features: rank "
             f"correlation {self.spearman:.2f}, same sign {self.sign_agreement:.2f} (top alone {self.spearman_top:.2f} "

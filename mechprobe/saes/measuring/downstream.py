@@ -83,7 +83,8 @@ def token_losses(
     edits = [Edit(hook_name=hook_name, apply=change) for change in _changes(sae, mean)]
     found: dict[int, Float[np.ndarray, "figure prediction"]] = {}
     lengths = [len(sequence) for sequence in sequences]
-    for chosen in length_sorted_batches(lengths, batch_tokens):
+    switch = subject.rotary_switch
+    for chosen in length_sorted_batches(lengths, batch_tokens, apart_from=switch):
         batch = TokenBatch.of([sequences[at] for at in chosen], subject.pad_id)
         clean = subject.run(batch).float().log_softmax(-1)
         figures = [_next_loss(clean, batch.token_ids)]
@@ -102,7 +103,8 @@ def mean_activation(
 ) -> Float[Tensor, "d_in"]:
     """Mean activation over all tokens."""
     total, count = torch.zeros(subject.width(hook_name), dtype=torch.float64), 0
-    for chosen in length_sorted_batches([len(s) for s in sequences], batch_tokens):
+    lengths, switch = [len(s) for s in sequences], subject.rotary_switch
+    for chosen in length_sorted_batches(lengths, batch_tokens, apart_from=switch):
         batch = TokenBatch.of([sequences[at] for at in chosen], subject.pad_id)
         acts = subject.capture(batch, [hook_name])[hook_name].cpu()
         total += acts[batch.mask].double().sum(0)
