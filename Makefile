@@ -39,7 +39,7 @@ demo: $(VENV)/.runtime
 	HF_HUB_OFFLINE=1 $(BIN)/mechprobe study analyses/organism.toml --set out=$(RUNS)/organism
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -83,11 +83,13 @@ def acts_statistics(acts: Float[Tensor, "tok d"]) -> ActsStatistics:
         part.copy_(acts[start : start + step])
         _add_block(part.numpy(), shift, is_shifted, total, squares, norms[start : start + step])
     count = max(n_rows, 1)
-    moments = Moments(
-        count=n_rows,
-        mean=torch.from_numpy(shift + total / count),
-        m2=torch.from_numpy(squares - total**2 / count).clamp_(min=0),
-    )
+    # Rows that are not finite are found by their norms.
+    with np.errstate(invalid="ignore", over="ignore"):
+        moments = Moments(
+            count=n_rows,
+            mean=torch.from_numpy(shift + total / count),
+            m2=torch.from_numpy(squares - total**2 / count).clamp_(min=0),
+        )
     return ActsStatistics(moments=moments, norms=torch.from_numpy(norms))
 
 

@@ -158,7 +158,10 @@ def test_rows_that_do_not_fit_are_refused(rows: StoredRows) -> None:
 def test_the_cpu_by_name_is_the_default_to_the_last_bit(rows: StoredRows) -> None:
     pairs = [
         (fit_streamed_logistic(rows), fit_streamed_logistic(rows, device="cpu")),
-        (lda_of(streamed_moments(rows)), lda_of(streamed_moments(rows, device="cpu"))),
+        (
+            lda_of(streamed_moments(rows), (0.5,)),
+            lda_of(streamed_moments(rows, device="cpu"), (0.5,)),
+        ),
     ]
     for found, named in pairs:
         for one, other in zip(found[0], named[0], strict=True):
