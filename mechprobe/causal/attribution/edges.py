@@ -142,9 +142,9 @@ def _linear(
 
 def _chosen(
     linear: Float[np.ndarray, "downstream d_sae"], m: int, seed: int
-) -> tuple[list[Int[np.ndarray, "edge"]], list[list[str]]]:
+) -> tuple[list[Int[np.ndarray, "_"]], list[list[str]]]:
     rng = np.random.default_rng(seed)
-    chosen: list[Int[np.ndarray, "edge"]] = []
+    chosen: list[Int[np.ndarray, "_"]] = []
     kinds: list[list[str]] = []
     for row in linear:
         order = np.argsort(-np.abs(row), kind="stable")
@@ -162,7 +162,7 @@ def _exact(
     upstream: SaeAt,
     downstream: SaeAt,
     features: Sequence[int],
-    chosen: Sequence[Int[np.ndarray, "edge"]],
+    chosen: Sequence[Int[np.ndarray, "_"]],
     batch_tokens: int,
 ) -> list[list[float]]:
     """What each downstream feature loses without each of its chosen upstream features."""
