@@ -112,7 +112,11 @@
     if (one.l) side.append(table("Raises (logit a unit)", one.l.slice(0, 6).map(([at, value]) => [word(at), number(value)])),
       table("Lowers", one.b.slice(0, 6).map(([at, value]) => [word(at), number(value)])));
     if (one.k) side.append(table("Nearest decoder rows (cosine)", one.k.map(([other, cosine]) => [link(other), number(cosine)])));
-    if (one.f) side.append(table("Falsifiers", one.f.map(([indicator, test, figure, reading]) => [`${plain(indicator)}: ${plain(test)}`, `${number(figure)}`, reading])));
+    if (one.f) {
+      const tests = table("Falsifiers", one.f.map(([indicator, test, figure, reading]) => [`${plain(indicator)}: ${plain(test)}`, `${number(figure)}`, reading]));
+      tests.classList.add("whole-row");
+      side.append(tests);
+    }
     parts.push(side);
     if (one.x.length) parts.push(make("h3", "Strongest, one of each transcript"), ...one.x.map((example) => shot(example, one.m)));
     [...one.q].reverse().forEach(([low, high, part, examples]) => {
