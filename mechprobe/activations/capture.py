@@ -21,7 +21,8 @@ from mechprobe.activations.plan import HELD_TOKENS, Conversations, ShardPlan, mi
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.activations.shard_capture import CaptureJob, Engine, ShardCapture, engine_for
 from mechprobe.activations.shards import read_header
-from mechprobe.activations.store import HEADER_NAME, KIND, ActivationStore
+from mechprobe.activations.store import ActivationStore
+from mechprobe.activations.store_header import HEADER_NAME, KIND
 from mechprobe.activations.transcript_file import TranscriptFile
 from mechprobe.activations.writing import TORCH_DTYPES, StoreWriter
 from mechprobe.errors import ConfigError, DataError

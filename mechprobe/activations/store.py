@@ -21,23 +21,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.activations.batches import shuffled_blocks, split_in_batches
+from mechprobe.activations.gathering import ascends, copy_rows, is_run, read_run
 from mechprobe.activations.moments import Moments
-from mechprobe.activations.places import Place, opened, read_places, read_rows
-from mechprobe.activations.shards import (
-    Sidecar,
-    map_tensors,
-    read_header,
-    read_sidecars,
-    size_problem,
+from mechprobe.activations.places import Place, read_places
+from mechprobe.activations.shards import Sidecar, map_tensors, read_sidecars
+from mechprobe.activations.store_header import (
+    KIND,
+    MOMENTS_SUFFIX,
+    check_complete,
+    read_store_header,
 )
 from mechprobe.errors import HookError, ShapeError, StoreError
 from mechprobe.records import digest_json
 
-KIND = "mechprobe activations"
-HEADER_NAME = "store.json"
-MOMENTS_SUFFIX = ".moments.safetensors"
-_SCRATCH_NUMBERS = 1 << 19
-"""Numbers that are read at once on the way to another dtype: they stay in a core's cache."""
 _CODED = ["transcript_id", "role", "section"]
 
 Rows = slice | np.ndarray | None
@@ -154,17 +150,17 @@ class ActivationStore:
         """
         width, numbers = self.width(hook_name), self.row_numbers(rows)
         out = torch.empty(len(numbers), width, dtype=dtype)
-        order = np.arange(len(numbers)) if _ascends(numbers) else np.argsort(numbers, kind="stable")
+        order = np.arange(len(numbers)) if ascends(numbers) else np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], self.row_bounds)
         for index, (start, end) in enumerate(pairwise(ends)):
             if start < end:
                 where = order[start:end]
                 local = numbers[where] - self.row_bounds[index]
-                if _is_run(local) and _is_run(where):
+                if is_run(local) and is_run(where):
                     part = out[where[0] : where[-1] + 1]
-                    _read_run(self.path(index), self.places(index)[hook_name], int(local[0]), part)
+                    read_run(self.path(index), self.places(index)[hook_name], int(local[0]), part)
                 else:
-                    _copy_rows(self._maps(index)[hook_name], local, out, where)
+                    copy_rows(self._maps(index)[hook_name], local, out, where)
         return out
 
     def blocks(
@@ -294,79 +290,6 @@ class ActivationStore:
     @cached_property
     def _places(self) -> dict[int, dict[str, Place]]:
         return {}
-
-
-def read_store_header(folder: Path) -> dict[str, Any]:
-    """The header of a store folder.
-
-    Raises:
-        StoreError: the folder is missing, or holds something else.
-    """
-    if not folder.is_dir():
-        raise StoreError(f"{folder} does not exist; capture activations into it first.")
-    if not (folder / HEADER_NAME).is_file():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:3]) or "nothing"
-        raise StoreError(
-            f"{folder} is no activation store: it has no {HEADER_NAME} (found: {found}); "
-            "point to a folder that `mechprobe capture` wrote."
-        )
-    return read_header(folder / HEADER_NAME, KIND)
-
-
-def check_complete(folder: Path, header: dict[str, Any], shards: Sequence[Sidecar]) -> None:
-    """Check that shards are all of a store, and its own.
-
-    Raises:
-        StoreError: some are missing, cut off, or of another store.
-    """
-    conversation = 0
-    for shard in shards:
-        if shard.config != header["digest"]:
-            raise StoreError(
-                f"{folder / shard.name}.json belongs to a store of other settings; delete the folder "
-                "and capture again."
-            )
-        if problem := size_problem(folder, shard):
-            raise StoreError(f"{problem}; capture again, which writes only what is missing.")
-        if shard.facts["first_conversation"] != conversation:
-            break
-        conversation += len(shard.facts["transcript_ids"])
-    if conversation != header["n_conversations"]:
-        raise StoreError(
-            f"{folder} is unfinished: it holds the first {conversation} of "
-            f"{header['n_conversations']} conversations; capture again, which writes only what is missing."
-        )
-
-
-def _read_run(path: Path, place: Place, first: int, out: Tensor) -> None:
-    with opened(path) as handle:
-        if out.dtype == place.dtype:
-            read_rows(handle, place, first, out)
-            return
-        step = max(1, _SCRATCH_NUMBERS // max(place.width, 1))
-        scratch = torch.empty(min(step, len(out)), place.width, dtype=place.dtype)
-        for start in range(0, len(out), step):
-            part = out[start : start + step]
-            read_rows(handle, place, first + start, scratch[: len(part)])
-            part.copy_(scratch[: len(part)])
-
-
-def _copy_rows(
-    source: Tensor, local: Int[np.ndarray, "row"], out: Tensor, where: Int[np.ndarray, "row"]
-) -> None:
-    picked = source[torch.from_numpy(local)]
-    if _is_run(where):
-        out[where[0] : where[-1] + 1].copy_(picked)
-    else:
-        out[torch.from_numpy(where)] = picked.to(out.dtype)
-
-
-def _ascends(numbers: Int[np.ndarray, "row"]) -> bool:
-    return len(numbers) < 2 or bool((np.diff(numbers) > 0).all())
-
-
-def _is_run(numbers: Int[np.ndarray, "row"]) -> bool:
-    return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and _ascends(numbers)
 
 
 def _stamps(shard: Sidecar) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from mechprobe.activations.durable import damaged_blocks
 from mechprobe.activations.places import Place
 from mechprobe.activations.shards import Sidecar, read_sidecar
-from mechprobe.activations.store import KIND, check_complete, read_store_header
+from mechprobe.activations.store_header import KIND, check_complete, read_store_header
 from mechprobe.errors import StoreError
 
 

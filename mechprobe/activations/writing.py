@@ -33,7 +33,7 @@ from mechprobe.activations.shards import (
     safetensors_chunks,
     shard_name,
 )
-from mechprobe.activations.store import HEADER_NAME, KIND, MOMENTS_SUFFIX
+from mechprobe.activations.store_header import HEADER_NAME, KIND, MOMENTS_SUFFIX
 from mechprobe.activations.token_columns import with_stored_columns
 from mechprobe.errors import ConfigError, ShapeError, StoreError
 from mechprobe.records import digest_json, installed_packages

@@ -22,6 +22,7 @@ from mechprobe.models.hooks import (
     applied_edits,
     captured_acts,
 )
+from mechprobe.models.limits import max_positions, rotary_switch
 from mechprobe.models.loading import Device, Loading, digest_model, load_model, load_tokenizer
 from mechprobe.models.parity import Parity, compare
 from mechprobe.models.passes import Passes, pick_columns
@@ -95,7 +96,7 @@ class Subject:
         parity, widths = compare(loaded.plain, loaded.bridge, str(model))
         points, aliases = read_hook_points(loaded.bridge)
         if window is None and not loaded.is_causal:
-            window = _max_positions(loaded.bridge, tokenizer, is_causal=False)
+            window = max_positions(loaded.bridge.original_model.config, tokenizer, is_causal=False)
         is_folder = Path(model).is_dir()
         return Subject(
             name=Path(model).name if is_folder else str(model),
@@ -136,18 +137,13 @@ class Subject:
     @property
     def max_positions(self) -> int | None:
         """Most tokens of one sequence; None if the model states no limit."""
-        return _max_positions(self.bridge, self.tokenizer, is_causal=self.is_causal)
+        config = self.bridge.original_model.config
+        return max_positions(config, self.tokenizer, is_causal=self.is_causal)
 
     @property
     def rotary_switch(self) -> int | None:
-        """Length beyond which a batch gets other rotary frequencies ("longrope", as Phi-3 has it); None: none.
-
-        Hugging Face chooses them for the whole batch, so that a longer neighbour would change a short sequence.
-        """
-        config = self.bridge.original_model.config.get_text_config()
-        rotary = getattr(config, "rope_parameters", None) or {}
-        is_switching = rotary.get("rope_type") == "longrope"
-        return rotary["original_max_position_embeddings"] if is_switching else None
+        """Length beyond which a batch gets other rotary frequencies; None: none (`limits.rotary_switch`)."""
+        return rotary_switch(self.bridge.original_model.config)
 
     @cached_property
     def model_digest(self) -> str:
@@ -360,12 +356,3 @@ class Subject:
                 f"a sequence of {n_tokens} tokens is longer than the {self.max_positions} that {self.name} reads; set "
                 "window (tokens read at once) or max_tokens."
             )
-
-
-def _max_positions(bridge: Any, tokenizer: Any, *, is_causal: bool) -> int | None:
-    config = bridge.original_model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or is_causal:
-        return limit
-    # Some encoders keep a few positions for themselves; their tokenizer knows.
-    return min(int(limit), int(tokenizer.model_max_length))

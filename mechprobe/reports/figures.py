@@ -47,17 +47,22 @@ def figure_json(figure: go.Figure) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def roc_figure(roc: pd.DataFrame) -> go.Figure:
-    """ROC curves by scorer, of the rows of one indicator and one unit; the diagonal is chance."""
-    figure = blank_figure(height=410)
+def add_diagonal(figure: go.Figure, name: str) -> None:
+    """A dotted line from (0, 0) to (1, 1)."""
     figure.add_scatter(
         x=[0, 1],
         y=[0, 1],
         mode="lines",
-        name="Chance",
+        name=name,
         line={"color": "#999999", "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )
+
+
+def roc_figure(roc: pd.DataFrame) -> go.Figure:
+    """ROC curves by scorer, of the rows of one indicator and one unit; the diagonal is chance."""
+    figure = blank_figure(height=410)
+    add_diagonal(figure, "Chance")
     for scorer in sorted(distinct(roc, "scorer"), key=_scorer_rank, reverse=True):
         rows = rows_where(roc, scorer=scorer).sort_values(by=["fpr", "tpr"])
         color, dash, width = SCORER_STYLE.get(scorer, OTHER_STYLE)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from mechprobe.evaluation.turns.scored_turns import FITS
 from mechprobe.probes.labels.examples import MISALIGNED
-from mechprobe.reports.figures import OTHER_STYLE, SCORER_STYLE, blank_figure
+from mechprobe.reports.figures import OTHER_STYLE, SCORER_STYLE, add_diagonal, blank_figure
 from mechprobe.reports.rows import column_floats, distinct, rows_where
 from mechprobe.reports.wording import scorer_words
 
@@ -28,14 +28,7 @@ def shown_curves(reliability: pd.DataFrame | None) -> pd.DataFrame | None:
 def reliability_figure(curves: pd.DataFrame) -> go.Figure:
     """Observed shares over stated probabilities, a curve a scorer; the diagonal is perfect calibration."""
     figure = blank_figure(height=410)
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="Perfect",
-        line={"color": "#999999", "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
+    add_diagonal(figure, "Perfect")
     for scorer in sorted(distinct(curves, "scorer"), key=SHOWN.index):
         hook = distinct(rows_where(curves, scorer=scorer), "hook_name")[0]
         rows = rows_where(curves, scorer=scorer, hook_name=hook).sort_values(by="bin")

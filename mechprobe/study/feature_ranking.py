@@ -7,7 +7,6 @@ decoder row moves the logits directly, beside random rows of the same length (bo
 output score is measured by steering; ours is the direct path alone).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,7 @@ def feature_ranking(
     `output` the spread in nats, over the vocabulary, of what the feature adds to the logits at its mean activation on
     positives, NaN for an encoder; `output_share` the share of random rows of equal length that move them less.
     """
-    some = replace(run, config=replace(run.config, n_features=n))
-    table = rank_features(some, features.csr)
+    table = rank_features(run, features.csr, n)
     counts = features.index.counts()
     table["density"] = counts[table["feature"].to_numpy(dtype=np.int64)] / features.n_tokens
     table = table.merge(

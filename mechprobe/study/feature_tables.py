@@ -62,12 +62,16 @@ def label_words(run: Run, features: list[int]) -> dict[int, str]:
     return {feature: _words(_examples(run, store, feature)) for feature in features}
 
 
-def rank_features(run: Run, read: Callable[[np.ndarray], sp.csr_matrix]) -> pd.DataFrame:
-    """The best features of every indicator; columns of COLUMNS but for density and words.
+def rank_features(
+    run: Run, read: Callable[[np.ndarray], sp.csr_matrix], n: int | None = None
+) -> pd.DataFrame:
+    """The n best features of every indicator; columns of COLUMNS but for density and words.
 
     Args:
         read: rows of the store -> their feature activations.
+        n: None: as many as the study says.
     """
+    n = run.config.n_features if n is None else n
     spans = span_table(run.store.tokens, run.transcripts)
     labelled = span_last_tokens(spans, run.taxonomy.slugs, n_tokens=run.store.n_tokens)
     splits = np.array([run.transcripts[c].split for c in labelled.conversation])
@@ -76,7 +80,7 @@ def rank_features(run: Run, read: Callable[[np.ndarray], sp.csr_matrix]) -> pd.D
     for at, indicator in enumerate(run.taxonomy.slugs):
         used = np.flatnonzero(labelled.kinds[:, at] != NOT_USED)
         kinds = labelled.kinds[used, at]
-        rows += _rank(indicator, active[used], kinds, splits[used], run.config.n_features)
+        rows += _rank(indicator, active[used], kinds, splits[used], n)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -12,7 +12,8 @@ from mechprobe.activations import plan
 from mechprobe.activations.capture import capture
 from mechprobe.activations.selection import TokenSelection
 from mechprobe.activations.shards import read_header
-from mechprobe.activations.store import HEADER_NAME, KIND, ActivationStore
+from mechprobe.activations.store import ActivationStore
+from mechprobe.activations.store_header import HEADER_NAME, KIND
 from mechprobe.activations.transcript_file import TranscriptFile
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import DataError

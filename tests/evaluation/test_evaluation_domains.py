@@ -15,18 +15,7 @@ from mechprobe.evaluation.transfers.domains import (
     folds_without,
 )
 from mechprobe.transcripts.transcript import Message, Transcript, number_turns
-
-
-def two_domains(n: int, *, shared: bool = False) -> Domains:
-    """`n` conversations of each of two domains, two to a scenario; shared: both domains tell the same ones."""
-    group = np.repeat(np.arange(n // 2), 2)
-    return Domains(
-        key="model",
-        names=("left", "right"),
-        of_conversation=np.repeat([0, 1], n),
-        group=np.r_[group, group if shared else group + n // 2],
-    )
-
+from tests.evaluation.two_domains import two_domains
 
 LEFT, RIGHT = [9.0] * 6 + [0.0] * 6, [1.0, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3]
 

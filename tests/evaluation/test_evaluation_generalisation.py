@@ -23,17 +23,7 @@ from mechprobe.evaluation.transfers.generalisation import (
 )
 from mechprobe.evaluation.transfers.transfer import TRANSFER_COLUMNS, transfer_table
 from mechprobe.evaluation.units import Units, joined
-
-
-def two_domains(n: int, *, shared: bool = False) -> Domains:
-    """`n` conversations of each of two domains, two to a scenario; shared: both domains tell the same ones."""
-    group = np.repeat(np.arange(n // 2), 2)
-    return Domains(
-        key="model",
-        names=("left", "right"),
-        of_conversation=np.repeat([0, 1], n),
-        group=np.r_[group, group if shared else group + n // 2],
-    )
+from tests.evaluation.two_domains import two_domains
 
 
 def one_item_each(is_positive: np.ndarray) -> Items:

@@ -1,5 +1,6 @@
 """A store of planted directions at two hook points, small enough to train on in a moment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +27,26 @@ def planted_acts(seed: int) -> Tensor:
 
 
 def write_training_store(folder: Path) -> ActivationStore:
-    """One shard."""
-    acts = {name: planted_acts(seed) for seed, name in enumerate(HOOKS)}
+    """One shard of both hook points."""
+    return write_one_shard(folder, {name: planted_acts(seed) for seed, name in enumerate(HOOKS)})
+
+
+def write_one_shard(folder: Path, acts: Mapping[str, Tensor]) -> ActivationStore:
+    """A store of one transcript of reasoning."""
+    n_tokens = len(next(iter(acts.values())))
     writer = StoreWriter.start(
         folder,
-        hooks=dict.fromkeys(HOOKS, D_IN),
+        hooks={name: rows.shape[1] for name, rows in acts.items()},
         dtype="float32",
         config={"model": "org/toy"},
         n_conversations=1,
     )
     tokens = pd.DataFrame(
         {
-            "conversation": np.zeros(N_TOKENS, np.int32),
+            "conversation": np.zeros(n_tokens, np.int32),
             "transcript_id": "t0",
-            "position": np.arange(N_TOKENS),
-            "token_id": np.arange(N_TOKENS),
+            "position": np.arange(n_tokens),
+            "token_id": np.arange(n_tokens),
             "role": "assistant",
             "section": "reasoning",
         }

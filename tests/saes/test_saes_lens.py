@@ -4,15 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mechprobe.activations.store import ActivationStore
-from mechprobe.activations.writing import StoreWriter
 from mechprobe.errors import CheckpointError, ConfigError
 from mechprobe.saes.attachment import feature_edit, set_features
 from mechprobe.saes.checkpoints import check_fits, load_sae, save_sae
@@ -28,6 +25,7 @@ from mechprobe.saes.manifest import (
 from mechprobe.saes.quality import sae_quality
 from mechprobe.saes.training.config import SaeConfig
 from mechprobe.saes.training.runs import fit_sae, train_sae
+from tests.saes.made_training import write_one_shard
 
 pytestmark = pytest.mark.slow  # importing sae-lens alone takes many seconds
 
@@ -52,25 +50,7 @@ def planted_acts() -> Tensor:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
     folder = tmp_path_factory.mktemp("planted") / "store"
-    writer = StoreWriter.start(
-        folder,
-        hooks={HOOK: D_IN},
-        dtype="float32",
-        config={"model": "org/toy"},
-        n_conversations=1,
-    )
-    tokens = pd.DataFrame(
-        {
-            "conversation": np.zeros(N_TOKENS, np.int32),
-            "transcript_id": "t0",
-            "position": np.arange(N_TOKENS),
-            "token_id": np.arange(N_TOKENS),
-            "role": "assistant",
-            "section": "reasoning",
-        }
-    )
-    writer.write(0, {HOOK: planted_acts()}, tokens, first_conversation=0, transcript_ids=["t0"])
-    return ActivationStore.open(folder)
+    return write_one_shard(folder, {HOOK: planted_acts()})
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ def sae_lines(sae: Sae) -> list[str]:
     """Lines that tell its kind, its size, where it belongs and what it was trained on."""
     cfg: Any = sae.cfg
     metadata = cfg.metadata
+    active = metadata.l0 or getattr(cfg, "k", None)
     facts = {
         "architecture": cfg.architecture(),
         "trained as": metadata.training_architecture,
@@ -16,7 +17,7 @@ def sae_lines(sae: Sae) -> list[str]:
         "reconstructs": metadata.hook_name_out
         and f"{metadata.hook_name_out}, width {sae.W_dec.shape[1]}",
         "features": sae.W_dec.shape[0],
-        "active on a token": metadata.l0 or getattr(cfg, "k", None),
+        "active on a token": f"{active:.4g}" if active else None,
         "model": metadata.model_name,
         "BOS": {True: "yes", False: "no"}.get(metadata.prepend_bos),
         "input scaling": cfg.normalize_activations,

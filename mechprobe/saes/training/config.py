@@ -1,6 +1,7 @@
 """How an SAE is trained."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 from mechprobe.errors import ConfigError
@@ -119,7 +120,7 @@ def _check_levels(config: SaeConfig) -> None:
         raise ConfigError(
             f"levels are for matryoshka_batchtopk, not for {config.architecture}; leave them out."
         )
-    rising = all(a < b for a, b in zip((0, *widths), widths))  # noqa: B905
+    rising = all(a < b for a, b in pairwise((0, *widths)))
     if widths and (not rising or widths[-1] != config.d_sae):
         raise ConfigError(
             f"levels are {list(widths)}; they must rise and end at d_sae, {config.d_sae}."
