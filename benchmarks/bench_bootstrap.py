@@ -1,14 +1,12 @@
 """Paired bootstrap of two scorers over 37 000 turns: all draws together against scikit-learn in a loop, on equal draws."""
 
-import os
-import platform
 from dataclasses import replace
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.memory import peak_mib
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, less_is_better
 from mechprobe.evaluation.bootstrap import bootstrap_differences, cluster_draws
 from mechprobe.evaluation.units import Units
 
@@ -78,16 +76,11 @@ def for_all_draws(timed: Row) -> Row:
 
 def memory(ours: float, peer: float) -> Row:
     """Peak memory; the peer's does not grow with the draws, ours up to its block of draws does."""
-    return Row(
-        name=f"bootstrap_memory{SETTING}",
-        ours=ours,
-        peer=peer,
-        ratio=peer / ours,
+    return less_is_better(
+        f"bootstrap_memory{SETTING}",
+        ours,
+        peer,
         unit="MiB at peak",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
-        command=COMMAND,
-        ratio_low=peer / ours,
-        ratio_high=peer / ours,
-        rounds=1,
         peer_name=f"roc_auc_score of each resample and scorer ({N_PEER} draws)",
+        command=COMMAND,
     )

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from benchmarks.memory import peak_mib
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, less_is_better
 from mechprobe.activations.durable import write_json_durably
 from mechprobe.activations.shards import (
     SCHEMA,
@@ -66,9 +66,9 @@ def measure() -> list[Row]:
     shape = f"{D_SAE} features, {N_TOKENS} tokens, page of {size:.0f} MiB"
     return [
         row,
-        budget_row(f"feature_pages[{shape}]", seconds, BUDGET_S, "s", row.machine),
-        budget_row(f"feature_pages_cpu[{shape}]", cpu_seconds, BUDGET_S, "CPU s", row.machine),
-        budget_row(f"feature_pages_memory[{shape}]", peak, BUDGET_MIB, "MiB", row.machine),
+        budget_row(f"feature_pages[{shape}]", seconds, BUDGET_S, "s"),
+        budget_row(f"feature_pages_cpu[{shape}]", cpu_seconds, BUDGET_S, "CPU s"),
+        budget_row(f"feature_pages_memory[{shape}]", peak, BUDGET_MIB, "MiB"),
     ]
 
 
@@ -143,18 +143,6 @@ def _codes(drawn: np.ndarray, rng: np.random.Generator) -> sp.csr_matrix:
     return codes
 
 
-def budget_row(name: str, used: float, budget: float, unit: str, machine: str) -> Row:
+def budget_row(name: str, used: float, budget: float, unit: str) -> Row:
     """What was used of a budget; ratio > 1 means within."""
-    return Row(
-        name=name,
-        ours=used,
-        peer=budget,
-        ratio=budget / used,
-        unit=unit,
-        machine=machine,
-        command=COMMAND,
-        ratio_low=budget / used,
-        ratio_high=budget / used,
-        rounds=1,
-        peer_name="the budget",
-    )
+    return less_is_better(name, used, budget, unit=unit, peer_name="the budget", command=COMMAND)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from benchmarks.memory import peak_mib
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, less_is_better
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.saes.encoding import encode_store
@@ -49,18 +49,13 @@ def measure() -> list[Row]:
             peer_name="scan of the rows, held in memory",
             command=COMMAND,
         )
-    memory = Row(
-        name=f"encode_memory[{4 * N_TOKENS} tokens d_sae={D_SAE} k={K}, largest resident set]",
-        ours=peak_of_four,
-        peer=peak,
-        ratio=peak / peak_of_four,
+    memory = less_is_better(
+        f"encode_memory[{4 * N_TOKENS} tokens d_sae={D_SAE} k={K}, largest resident set]",
+        peak_of_four,
+        peak,
         unit="MiB",
-        machine=lookup.machine,
-        command=COMMAND,
-        ratio_low=peak / peak_of_four,
-        ratio_high=peak / peak_of_four,
-        rounds=1,
         peer_name=f"the same of {N_TOKENS} tokens",
+        command=COMMAND,
     )
     return [lookup, memory]
 

@@ -4,8 +4,6 @@ Each in a process of its own that reads its transcripts from a file, above what 
 first shard made.
 """
 
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.bench_capture import save_model
 from benchmarks.harvest_peak import WORDS_EACH
-from benchmarks.timing import Row
+from benchmarks.timing import Row, less_is_better
 
 N_FEW, N_MANY = 512, 2048
 
@@ -24,18 +22,13 @@ def measure() -> Row:
         folder = Path(name)
         save_model(folder / "model")
         few, many = (_peak(folder, n) for n in (N_FEW, N_MANY))
-    return Row(
-        name=f"harvest_memory[{N_MANY * WORDS_EACH} against {N_FEW * WORDS_EACH} tokens]",
-        ours=many,
-        peer=few,
-        ratio=few / many,
+    return less_is_better(
+        f"harvest_memory[{N_MANY * WORDS_EACH} against {N_FEW * WORDS_EACH} tokens]",
+        many,
+        few,
         unit="MiB at peak",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
-        command="python -m benchmarks.run harvest_memory",
-        ratio_low=few / many,
-        ratio_high=few / many,
-        rounds=1,
         peer_name="a quarter of the tokens",
+        command="python -m benchmarks.run harvest_memory",
     )
 
 

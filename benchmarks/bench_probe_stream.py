@@ -6,7 +6,6 @@ folder and goes with it; there the peer is the matrix alone, in float32: fitting
 """
 
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from benchmarks.made_acts import made_tokens
 from benchmarks.memory import peak_mib
 from benchmarks.sae_lens_cache import CONTEXT, HOOK
-from benchmarks.timing import Row
+from benchmarks.timing import Row, less_is_better
 from mechprobe.activations.store import ActivationStore
 from mechprobe.activations.writing import StoreWriter
 from mechprobe.probes.estimators import scores_of
@@ -67,18 +66,13 @@ def measure() -> Row:
                 strict=True,
             ):
                 assert np.corrcoef(one, other)[0, 1] > 0.999998
-    return Row(
-        name=f"probe_stream[{N_INDICATORS} x {N_ROWS}x{WIDTH}]",
-        ours=ours,
-        peer=peer,
-        ratio=peer / ours,
+    return less_is_better(
+        f"probe_stream[{N_INDICATORS} x {N_ROWS}x{WIDTH}]",
+        ours,
+        peer,
         unit="MiB at peak",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
-        command="python -m benchmarks.run probe_stream",
-        ratio_low=peer / ours,
-        ratio_high=peer / ours,
-        rounds=1,
         peer_name="fit_logistic on the rows in memory" if FITS_IN_MEMORY else "the rows in memory",
+        command="python -m benchmarks.run probe_stream",
     )
 
 

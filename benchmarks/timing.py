@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+MACHINE = f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -26,6 +28,26 @@ class Row:
     ratio_high: float
     rounds: int
     peer_name: str
+
+
+def less_is_better(
+    name: str, ours: float, peer: float, *, unit: str, peer_name: str, command: str
+) -> Row:
+    """What was used once of something of which less is better, such as memory."""
+    ratio = peer / ours
+    return Row(
+        name=name,
+        ours=ours,
+        peer=peer,
+        ratio=ratio,
+        unit=unit,
+        machine=MACHINE,
+        command=command,
+        ratio_low=ratio,
+        ratio_high=ratio,
+        rounds=1,
+        peer_name=peer_name,
+    )
 
 
 def compare(
@@ -62,7 +84,7 @@ def compare(
         peer=amount / statistics.median(seconds["peer"]),
         ratio=statistics.median(ratios),
         unit=f"{unit}/s",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, {platform.system()}",
+        machine=MACHINE,
         command=command,
         ratio_low=min(ratios),
         ratio_high=max(ratios),
